@@ -1,0 +1,118 @@
+/*
+ * module: the story: what is wanted, is it here, may this caller have it, who is already fetching it, go and get it, let it go. Everything in this door is loop only.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <wasmcached/base.h>
+
+struct loop; struct store; struct fetch_client; struct registry; struct modules;
+
+/* ---- what is wanted: contract section 1, one decoder for API, resources and CLI ---- */
+enum module_policy { MODULE_POLICY_UNSPECIFIED, MODULE_POLICY_IF_NOT_PRESENT, MODULE_POLICY_ALWAYS };
+struct module_want;                       /* decoded, checked and normalised; counted */
+/* A JSON object of the request fields; unknown or wrong members, bad url, sha256, key, secret name, namespace, timeout: ERROR_BAD_REQUEST, BAD_URL, BAD_KEY, CHECKSUM_MISMATCH (sha256 against @sha256:), naming the member. */
+bool module_want_decode(const struct value *body, struct module_want **ret_want, struct error *err);
+struct module_want *module_want_ref(struct module_want *want);
+void module_want_unref(struct module_want **want);
+bool module_want_has_secret(const struct module_want *want);       /* carries an inline pullSecret: not to be kept longer than the request */
+
+/* ---- who asks ---- */
+struct module_caller {
+        const char *namespace;            /* the listener's own; NULL on a trusted socket */
+        bool is_trusted;                  /* may name any namespace in the request */
+        bool is_admin;                    /* admin socket: without a namespace `path` is the blob's own */
+        const char *module_dir;           /* template with {namespace}, as the caller sees it */
+        uint64_t holder;                  /* names the asker for leases: equal for the same process, distinct for others */
+};
+
+/* ---- the answer ---- */
+enum module_source { MODULE_SOURCE_CACHE, MODULE_SOURCE_REVALIDATED, MODULE_SOURCE_PULLED };
+const char *module_source_name(enum module_source source);
+struct module_object {                    /* contract section 2; texts borrowed for the call */
+        const char *path, *sha256, *url, *digest, *verified_format, *verified_key;      /* digest, verified_… NULL if none; sha256 is hex */
+        uint64_t size_bytes;
+        enum module_source source;
+        const char *lease_id;             /* NULL in listings */
+        int64_t lease_expires_s;
+        /* more, for listings and inspect */
+        bool is_pinned, is_stale;
+        unsigned leases;
+        int64_t created_s, last_used_s;
+        const char *const *urls; const char *const *namespaces;    /* NULL-terminated; NULL in answers to module_get */
+};
+struct module_waiter;                     /* one caller's wait */
+/* Exactly one call per waiter, maybe before module_get returns: object or error, the other NULL. */
+typedef void (*module_answered)(void *arg, const struct module_object *object, const struct error *err);
+/* NULL when answered already. */
+struct module_waiter *module_get(struct modules *modules, struct module_want *want, const struct module_caller *caller, module_answered answered, void *arg);
+void module_waiter_cancel(struct module_waiter **waiter);          /* the asker is gone; answered() will not be called */
+
+/* ---- what is here ---- */
+/* In order of sha256 after `after` (NULL = first), at most `limit`; only what the caller may see. each() per module; returns false when there is more. */
+bool module_list(struct modules *modules, const struct module_caller *caller, const struct digest *after, size_t limit, void (*each)(void *arg, const struct module_object *object), void *arg);
+bool module_find(struct modules *modules, const struct module_caller *caller, const struct digest *sha256, void (*each)(void *arg, const struct module_object *object), void *arg);
+/* By url, manifest digest ("sha256:…"), module sha256 or unique prefix (≥ 8): for inspect, export, rm. ERROR_NOT_FOUND, ERROR_BAD_REQUEST (ambiguous). */
+bool module_find_name(struct modules *modules, const struct module_caller *caller, const char *name, struct digest *ret_sha256, struct error *err);
+/* An open fd of the bytes, identity checked; ERROR_NOT_FOUND when absent or not the caller's. */
+bool module_open(struct modules *modules, const struct module_caller *caller, const struct digest *sha256, int *ret_fd, uint64_t *ret_size, struct error *err);
+/* JSON of everything known (images, references, grants without MACs, leases, verdicts) for inspect. */
+bool module_inspect(struct modules *modules, const struct digest *sha256, struct json_writer *writer, struct error *err);
+
+bool module_lease_renew(struct modules *modules, const struct module_caller *caller, const char *id, int64_t *ret_expires_s, struct error *err);
+bool module_lease_end(struct modules *modules, const struct module_caller *caller, const char *id, struct error *err);
+
+/* ---- operators; those that need a worker answer later by done(arg, result, err): result is a JSON text, the other NULL ---- */
+typedef void (*module_done)(void *arg, const char *json, const struct error *err);
+void module_pin(struct modules *modules, const struct digest *sha256, bool is_pinned, module_done done, void *arg);
+void module_remove(struct modules *modules, const struct digest *sha256, module_done done, void *arg);     /* leased, pinned or in use: ERROR_BUSY that says which */
+void module_gc(struct modules *modules, bool dry_run, module_done done, void *arg);         /* down to the low watermark */
+void module_verify(struct modules *modules, const struct digest *sha256_or_null, module_done done, void *arg);  /* re-hash; damaged ones are quarantined and pulled again */
+void module_refresh(struct modules *modules, const char *url_or_null, module_done done, void *arg);         /* clears refusals, asks the source again for this (every) reference */
+/* Plain words: {"verdict": "hit|miss|refused", "code", "steps": [{"check", "result", "detail"}]}. Changes nothing, no network. */
+void module_explain(struct modules *modules, struct module_want *want, const struct module_caller *caller, module_done done, void *arg);
+/* Adds a module file with the name it shall have: an OCI image or url. `fd` is a regular file (taken), JSON answers {"sha256", …}. Grants kind "import". */
+void module_import(struct modules *modules, const char *url, int fd, module_done done, void *arg);
+
+/* ---- events ---- */
+struct module_event { uint64_t number; int64_t wall_ms; const char *type; /* pulled refused evicted removed quarantined progress reloaded … */ const char *url, *sha256, *digest, *namespace, *code, *detail; uint64_t bytes; int64_t total; };
+struct module_listener;
+/* Every event from now on; with `replay` those remembered first (last 1000, no progress). `namespace` NULL = all. */
+struct module_listener *module_listen(struct modules *modules, const char *namespace, bool replay, void (*happened)(void *arg, const struct module_event *event), void *arg);
+void module_unlisten(struct module_listener **listener);
+void module_event_emit(struct modules *modules, const struct module_event *event);         /* for daemon: reloaded … */
+
+/* ---- life ---- */
+struct modules_options {
+        uint64_t max_size_bytes; unsigned high_watermark, low_watermark;   /* percent */
+        int64_t lease_ms; uint64_t scrub_rate_bytes;
+        unsigned slots, slots_per_host;
+        int64_t pull_timeout_ms, stale_if_error_ms, negative_ms;
+        uint64_t max_layer_bytes, max_module_bytes;
+        const char *const *file_roots;    /* NULL-terminated */
+        const char *secrets_dir, *docker_config;
+        struct modules_mirrors { const char *host; const char *const *mirrors; } const *mirrors; size_t mirror_count;  /* mirrors: URLs, NULL-terminated */
+        unsigned waiters_max;             /* all together; more = ERROR_BUSY */
+};
+/* Copies options; loads the catalog from the store. Borrows loop and store; keeps references of fetch; owns registry. */
+bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fetch, struct registry *registry, const struct modules_options *options, struct modules **ret_modules, struct error *err);
+/* New options (and transport) for what starts from now on; running flights finish with what they began with. Takes a reference of fetch, owns registry. */
+bool modules_reload(struct modules *modules, struct fetch_client *fetch, struct registry *registry, const struct modules_options *options, struct error *err);
+/* Cancels flights, answers all waiters (ERROR_BUSY, "stopping"), saves leases; closed(arg) when no job is left. */
+void modules_close(struct modules *modules, void (*closed)(void *arg), void *arg);
+void modules_free(struct modules **modules);
+
+/* ---- numbers for /metrics and status ---- */
+enum { MODULE_STAGES = 6 };               /* login resolve manifest download unpack commit */
+enum { MODULE_BUCKETS = 12 };
+struct module_stats {
+        uint64_t hits, misses, revalidations, stale_served, answers_by_code[ERROR_CODES];
+        uint64_t pulls_started, pulls_done, pulls_failed, pulls_joined, bytes_downloaded, bytes_unpacked, evicted, evicted_bytes, quarantined, scrubbed_bytes, secret_errors;
+        struct { uint64_t buckets[MODULE_BUCKETS + 1]; uint64_t sum_us, count; } stages[MODULE_STAGES];
+        uint64_t store_bytes, store_budget_bytes; size_t modules, leases, pins, grants, references;
+        unsigned flights, flights_queued, waiters, refusals; int store_health;
+};
+extern const char *const module_stage_names[MODULE_STAGES];
+extern const double module_bucket_seconds[MODULE_BUCKETS];         /* upper bounds */
+void module_get_stats(const struct modules *modules, struct module_stats *ret_stats);
