@@ -1,0 +1,205 @@
+/*
+ * How it goes: open addressing with linear probing over power-of-two slots, at most three quarters full; removal shifts the chain back, so there are no tombstones.
+ *              Keys are hashed with a seed of this process: names come from outside, collisions must not.
+ * How it fails: it does not.
+ * How it ends: map_free frees keys, and values by the function given.
+ */
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wasmcached/base/digest.h>
+#include <wasmcached/base/map.h>
+#include <wasmcached/base/memory.h>
+
+struct slot { uint64_t hash; void *key; size_t key_bytes; void *value; };
+struct map { struct slot *slots; size_t slot_count, used; void (*free_value)(void *value); };
+
+static uint64_t seed[2];
+static pthread_once_t seed_once = PTHREAD_ONCE_INIT;
+
+static void seed_init(void)
+{
+        random_bytes(seed, sizeof seed);
+}
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+        __uint128_t product = (__uint128_t)a * b;
+        return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static uint64_t hash_of(const void *key, size_t key_bytes)
+{
+        const uint8_t *at = key;
+        uint64_t hash = seed[0] ^ key_bytes, word;
+
+        for (; key_bytes >= sizeof word; at += sizeof word, key_bytes -= sizeof word) {
+                memcpy(&word, at, sizeof word);
+                hash = mix(hash ^ word, seed[1] | 1);
+        }
+        word = 0;
+        if (key_bytes > 0)
+                memcpy(&word, at, key_bytes);
+        return mix(hash ^ word, seed[1] ^ 0x9e3779b97f4a7c15u);
+}
+
+struct map *map_new(void (*free_value)(void *value))
+{
+        struct map *map = memory_new(1, sizeof *map);
+
+        pthread_once(&seed_once, seed_init);
+        map->slot_count = 16;
+        map->slots = memory_new(map->slot_count, sizeof *map->slots);
+        map->free_value = free_value;
+        return map;
+}
+
+static void value_drop(const struct map *map, void *value)
+{
+        if (map->free_value)
+                map->free_value(value);
+}
+
+void map_free(struct map **map)
+{
+        if (!*map)
+                return;
+        for (size_t i = 0; i < (*map)->slot_count; i++)
+                if ((*map)->slots[i].value) {
+                        free((*map)->slots[i].key);
+                        value_drop(*map, (*map)->slots[i].value);
+                }
+        free((*map)->slots);
+        free(TAKE(*map));
+}
+
+/* The slot of that key, or the free one where it would go. */
+static struct slot *slot_find(const struct map *map, uint64_t hash, const void *key, size_t key_bytes)
+{
+        size_t mask = map->slot_count - 1;
+
+        for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
+                struct slot *slot = &map->slots[i];
+
+                if (!slot->value || (slot->hash == hash && slot->key_bytes == key_bytes && memcmp(slot->key, key, key_bytes) == 0))
+                        return slot;
+        }
+}
+
+void *map_get(const struct map *map, const void *key, size_t key_bytes)
+{
+        return slot_find(map, hash_of(key, key_bytes), key, key_bytes)->value;
+}
+
+static void grow(struct map *map)
+{
+        struct slot *old = map->slots;
+        size_t old_count = map->slot_count;
+
+        map->slot_count *= 2;
+        map->slots = memory_new(map->slot_count, sizeof *map->slots);
+        for (size_t i = 0; i < old_count; i++)
+                if (old[i].value)
+                        *slot_find(map, old[i].hash, old[i].key, old[i].key_bytes) = old[i];
+        free(old);
+}
+
+void map_put(struct map *map, const void *key, size_t key_bytes, void *value)
+{
+        uint64_t hash = hash_of(key, key_bytes);
+        struct slot *slot = slot_find(map, hash, key, key_bytes);
+
+        if (slot->value) {
+                if (slot->value != value)
+                        value_drop(map, slot->value);
+                slot->value = value;
+                return;
+        }
+        if ((map->used + 1) * 4 > map->slot_count * 3) {
+                grow(map);
+                slot = slot_find(map, hash, key, key_bytes);
+        }
+        *slot = (struct slot){ hash, string_copy_bytes(key, key_bytes), key_bytes, value };
+        map->used++;
+}
+
+void *map_take(struct map *map, const void *key, size_t key_bytes)
+{
+        struct slot *slot = slot_find(map, hash_of(key, key_bytes), key, key_bytes);
+        size_t mask = map->slot_count - 1, hole = (size_t)(slot - map->slots);
+        void *value = slot->value;
+
+        if (!value)
+                return NULL;
+        free(slot->key);
+        for (size_t i = (hole + 1) & mask; map->slots[i].value; i = (i + 1) & mask) {
+                size_t home = (size_t)map->slots[i].hash & mask;
+
+                if (((i - home) & mask) < ((i - hole) & mask))
+                        continue;
+                map->slots[hole] = map->slots[i];
+                hole = i;
+        }
+        map->slots[hole] = (struct slot){ 0 };
+        map->used--;
+        return value;
+}
+
+bool map_remove(struct map *map, const void *key, size_t key_bytes)
+{
+        void *value = map_take(map, key, key_bytes);
+
+        if (value)
+                value_drop(map, value);
+        return value != NULL;
+}
+
+size_t map_get_count(const struct map *map)
+{
+        return map->used;
+}
+
+/*
+ * Downwards from the end of a chain to its start: what a removal shifts comes from slots behind the hole, which were visited already, so a walk that removes the current entry
+ * neither skips nor repeats. The walk begins behind a free slot (there always is one), so that no chain wraps round its end. *position = slots walked + 1.
+ */
+bool map_next(const struct map *map, size_t *position, const void **ret_key, size_t *ret_key_bytes, void **ret_value)
+{
+        size_t mask = map->slot_count - 1, start = *position >> 32;
+
+        if (*position == 0) {
+                while (map->slots[start].value)
+                        start++;
+                *position = start << 32;
+        }
+        for (size_t walked = *position & UINT32_MAX; walked < map->slot_count;) {
+                const struct slot *slot = &map->slots[(start - ++walked) & mask];
+
+                if (!slot->value)
+                        continue;
+                *position = start << 32 | walked;
+                if (ret_key)
+                        *ret_key = slot->key;
+                if (ret_key_bytes)
+                        *ret_key_bytes = slot->key_bytes;
+                *ret_value = slot->value;
+                return true;
+        }
+        return false;
+}
+
+void *map_get_text(const struct map *map, const char *key)
+{
+        return map_get(map, key, strlen(key));
+}
+
+void map_put_text(struct map *map, const char *key, void *value)
+{
+        map_put(map, key, strlen(key), value);
+}
+
+bool map_remove_text(struct map *map, const char *key)
+{
+        return map_remove(map, key, strlen(key));
+}

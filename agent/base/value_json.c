@@ -1,0 +1,125 @@
+/*
+ * How it goes: one scan bounds depth and number of nodes before anything is allocated, then jansson reads strictly and its tree is copied into ours.
+ * How it fails: with line and column and the kind of error; never with the text around it, which may be a secret.
+ * How it ends: jansson's tree is released at once, ours by value_free.
+ */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wasmcached/base/memory.h>
+#include "value_node.h"
+
+/* What strings hold is skipped; anything that is no JSON at all is left to jansson. */
+static bool shape_check(const char *text, size_t size_bytes, enum error_code code, struct error *err)
+{
+        size_t depth = 0, nodes = 1;
+        bool is_string = false;
+
+        for (size_t i = 0; i < size_bytes; i++) {
+                char c = text[i];
+
+                if (is_string && c == '\\')
+                        i++;
+                else if (c == '"')
+                        is_string = !is_string;
+                else if (!is_string && (c == '{' || c == '['))
+                        depth++, nodes++;
+                else if (!is_string && (c == '}' || c == ']') && depth > 0)
+                        depth--;
+                else if (!is_string && c == ',')
+                        nodes++;
+                if (depth > VALUE_DEPTH_MAX)
+                        return refuse(err, code, "JSON is nested deeper than %d", VALUE_DEPTH_MAX);
+                if (nodes > VALUE_NODES_MAX)
+                        return refuse(err, code, "JSON has more than %d values", VALUE_NODES_MAX);
+        }
+        return true;
+}
+
+static void node_fill(const json_t *from, struct value *to);
+
+static void map_fill(const json_t *from, struct value *to)
+{
+        json_t *object = json_incref((json_t *)(uintptr_t)from), *child;
+        const char *key;
+
+        to->kind = VALUE_MAP;
+        to->items = memory_new(json_object_size(object), sizeof *to->items);
+        to->keys = memory_new(json_object_size(object), sizeof *to->keys);
+        json_object_foreach(object, key, child) {
+                to->keys[to->count] = string_copy(key);
+                node_fill(child, &to->items[to->count++]);
+        }
+        json_decref(object);
+}
+
+static void list_fill(const json_t *from, struct value *to)
+{
+        to->kind = VALUE_LIST;
+        to->items = memory_new(json_array_size(from), sizeof *to->items);
+        for (; to->count < json_array_size(from); to->count++)
+                node_fill(json_array_get(from, to->count), &to->items[to->count]);
+}
+
+static void node_fill(const json_t *from, struct value *to)
+{
+        switch (json_typeof(from)) {
+        case JSON_OBJECT:
+                map_fill(from, to);
+                break;
+        case JSON_ARRAY:
+                list_fill(from, to);
+                break;
+        case JSON_STRING:
+                to->kind = VALUE_TEXT;
+                to->text_bytes = json_string_length(from);
+                to->text = string_copy_bytes(json_string_value(from), to->text_bytes);
+                break;
+        case JSON_INTEGER:
+                to->kind = VALUE_INT;
+                to->integer = json_integer_value(from);
+                break;
+        case JSON_REAL:
+                to->kind = VALUE_REAL;
+                to->real = json_real_value(from);
+                break;
+        case JSON_TRUE:
+        case JSON_FALSE:
+                to->kind = VALUE_BOOL;
+                to->integer = json_is_true(from);
+                break;
+        case JSON_NULL:
+                to->kind = VALUE_NULL;
+                break;
+        }
+}
+
+bool json_parse(const char *text, size_t size_bytes, enum error_code code, struct value **ret_value, struct error *err)
+{
+        static const struct { enum json_error_code code; const char *words; } kinds[] = {
+                { json_error_premature_end_of_input, "the text ends too early" },
+                { json_error_end_of_input_expected, "there is more after the end of the JSON text" },
+                { json_error_invalid_utf8, "not valid UTF-8" },
+                { json_error_duplicate_key, "a member is there twice" },
+                { json_error_null_character, "a NUL character in a string" },
+                { json_error_null_byte_in_key, "a NUL character in a member name" },
+                { json_error_numeric_overflow, "a number is too large" },
+                { json_error_stack_overflow, "nested too deeply" },
+        };
+        const char *words = "not valid JSON";
+        json_error_t error;
+
+        if (!shape_check(text, size_bytes, code, err))
+                return false;
+        json_t *tree = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+        if (!tree) {
+                for (size_t i = 0; i < COUNT_OF(kinds); i++)
+                        if (json_error_code(&error) == kinds[i].code)
+                                words = kinds[i].words;
+                return refuse(err, code, "JSON line %d, column %d: %s", error.line < 1 ? 1 : error.line, error.column < 0 ? 0 : error.column, words);
+        }
+        *ret_value = memory_new(1, sizeof **ret_value);
+        node_fill(tree, *ret_value);
+        json_decref(tree);
+        return true;
+}
