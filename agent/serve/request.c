@@ -118,7 +118,7 @@ static void request_check_line(struct serve_request *request, const char *method
         bool exact = method + method_bytes + 1 == request->target && version == request->target + request->target_bytes + 1 && version[8] == '\0' && version[9] == '\0';
 
         if (request->refused_status == 414)
-                request_refuse(request, 414, "the request target is longer than 8192 bytes");
+                request_refuse(request, 414, "the request target is longer than 6144 bytes");
         else if (request->refused_status != 0)
                 request_refuse(request, 400, "the request target is not an absolute path of visible ASCII characters");
         else if (!check_token(method, method_bytes) || !exact)

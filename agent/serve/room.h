@@ -24,7 +24,7 @@ struct peer_count { struct peer_key key; unsigned connections, waiting; };
 struct parameter { const char *name, *value; };
 struct query { char *text; size_t count; struct parameter *parameters; };
 
-enum { QUERY_PARAMETERS_MAX = 64, URI_MAX_BYTES = 8192, DISCARD_MAX_BYTES = 64 << 20, BUFFER_KEEP_BYTES = 64 << 10, STREAM_QUEUE_MAX_BYTES = 1 << 20 };
+enum { QUERY_PARAMETERS_MAX = 64, URI_MAX_BYTES = 6144, DISCARD_MAX_BYTES = 64 << 20, BUFFER_KEEP_BYTES = 64 << 10, STREAM_QUEUE_MAX_BYTES = 1 << 20 };
 
 struct serve_stream {
         struct connection *connection;            /* NULL once the owner may only close it */
