@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -191,8 +192,10 @@ static inline struct rig *rig_new(const struct serve_limits *limits)
         rig->fds_before = rig_count_fds();
         rig->limits = *limits;
         rig->file_fd = memfd_create("file", MFD_CLOEXEC);
-        for (int i = 0; i < 1 << 18; i++)
-                assert_int_equal(write(rig->file_fd, (char[]){ (char)i, (char)(i >> 8), (char)(i >> 16), 7 }, 4), 4);
+        static unsigned content[1 << 18];
+        for (unsigned i = 0; i < COUNT_OF(content); i++)
+                content[i] = i * 2654435761u;
+        assert_int_equal(write(rig->file_fd, content, sizeof content), sizeof content);
         sem_init(&rig->ready, 0, 0);
         sem_init(&rig->called, 0, 0);
         assert_int_equal(pthread_create(&rig->thread, NULL, rig_main, rig), 0);

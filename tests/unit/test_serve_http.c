@@ -58,7 +58,7 @@ static const struct { const char *name, *sent; int status; const char *body; boo
         { "encoding in 1.0", "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "HTTP/1.0", false },
         { "folded header", "GET /a HTTP/1.1\r\n" HOST "X-Ask: b\r\n c\r\n\r\n", 400, "folded", false },
         { "fold that makes a length", "POST /echo HTTP/1.1\r\n" HOST "Content-Leng: 5\r\n th\r\n\r\nhello", 400, "folded", false },
-        { "bare LF after a header", "GET /a HTTP/1.1\r\nHost: x\n\r\n", 400, "CR LF", false },
+        { "bare LF after a header", "GET /a HTTP/1.1\r\nHost: x\nX-Ask: b\r\n\r\n", 400, "CR LF", false },
         { "bare LF after the line", "GET /a HTTP/1.1\n" HOST "\r\n", 400, "", true },
         { "blank before colon", "GET /a HTTP/1.1\r\n" HOST "X-Ask : b\r\n\r\n", 400, "no token", false },
         { "no colon", "GET /a HTTP/1.1\r\n" HOST "X-Ask\r\n\r\n", 400, "", false },
