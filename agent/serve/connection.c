@@ -181,6 +181,7 @@ void connection_accept(struct listener *listener, int fd, const struct sockaddr_
         serve->connections = connection;
         serve->stats.accepted++;
         serve->stats.open++;
+        serve_sweep_arm(serve);
         connection_greet(connection, EPOLL_CTL_ADD);
 }
 

@@ -27,6 +27,7 @@ static void listener_pause(struct listener *listener)
                 uv_poll_stop(&listener->poll);
         listener->is_paused = true;
         listener->serve->is_full = true;
+        serve_sweep_arm(listener->serve);
 }
 
 static void listener_ready(uv_poll_t *poll, int status, int events);

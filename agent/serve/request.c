@@ -53,7 +53,7 @@ void request_fini(struct serve_request *request)
 
 /* ---- checks after the headers */
 
-struct header_check { struct connection *connection; unsigned hosts, lengths, encodings; const char *bad, *length_text; bool is_chunked; };
+struct header_check { unsigned hosts, lengths, encodings; const char *bad, *length_text, *end; bool is_chunked; };
 
 static enum MHD_Result header_check(void *arg, enum MHD_ValueKind kind, const char *name, size_t name_bytes, const char *value, size_t value_bytes)
 {
@@ -77,6 +77,7 @@ static enum MHD_Result header_check(void *arg, enum MHD_ValueKind kind, const ch
                 check->bad = "a control character in a header value";
                 return MHD_NO;
         }
+        check->end = value + value_bytes;
         if (name_bytes == 4 && strcasecmp(name, "host") == 0)
                 check->hosts++;
         else if (name_bytes == 14 && strcasecmp(name, "content-length") == 0) {
@@ -149,17 +150,21 @@ static void request_check_path(struct serve_request *request, const char *url)
 static bool request_check(struct connection *connection, const char *url, const char *version)
 {
         struct serve_request *request = &connection->request;
-        struct header_check check = { .connection = connection };
+        struct header_check check = { .end = version + 8 };
         const struct serve_limits *limits = &connection->serve->limits;
+        size_t head_bytes = MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
 
         request_check_line(request, request->method, version);
         MHD_get_connection_values_n(connection->mhd, MHD_HEADER_KIND, header_check, &check);
+        /* CR LF CR LF after the last value, and no more: libmicrohttpd also takes a line that starts with a colon, or a bare LF, for the end of the headers. */
+        if (!check.bad && request->method + head_bytes != check.end + 4)
+                check.bad = "headers that do not end in an empty line";
         bool goes_on = request_check_framing(request, &check, version);
         request_check_path(request, url);
         request_check_query(request);
         if (request->refused_status == 0 && (check.hosts > 1 || (check.hosts == 0 && strcmp(version, "HTTP/1.0") != 0)))
                 request_refuse(request, 400, "exactly one Host header is needed");
-        if (request->refused_status == 0 && MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size > limits->header_max_bytes)
+        if (request->refused_status == 0 && head_bytes > limits->header_max_bytes)
                 request_refuse(request, 431, "the request line and headers are larger than allowed");
 
         uint64_t length = check.length_text ? strtoull(check.length_text, NULL, 10) : 0;

@@ -105,6 +105,7 @@ struct serve {
 /* serve.c */
 void serve_run_mhd(struct serve *serve);
 void serve_run_soon(struct serve *serve);
+void serve_sweep_arm(struct serve *serve);         /* looks at connections in a while, as long as there is one */
 int64_t serve_now_ms(const struct serve *serve);
 const char *serve_problem(struct serve *serve, int status, const char *detail);
 

@@ -35,7 +35,6 @@ const char *serve_problem(struct serve *serve, int status, const char *detail)
 
 /* ---- driving libmicrohttpd */
 
-static void sweep_arm(struct serve *serve);
 static void serve_close_step(struct serve *serve);
 
 void serve_run_mhd(struct serve *serve)
@@ -54,7 +53,7 @@ void serve_run_mhd(struct serve *serve)
         if (timeout == 0)
                 serve_run_soon(serve);
         stream_tell_gone(serve);
-        sweep_arm(serve);
+        serve_sweep_arm(serve);
 }
 
 static void mhd_ready(uv_poll_t *poll, int status, int events)
@@ -103,7 +102,7 @@ static void sweep_fired(uv_timer_t *timer)
 }
 
 /* An idle daemon without connections wakes up for nothing. */
-static void sweep_arm(struct serve *serve)
+void serve_sweep_arm(struct serve *serve)
 {
         const struct serve_limits *limits = &serve->limits;
 
@@ -290,7 +289,7 @@ static void serve_close_step(struct serve *serve)
         if (!serve->connections && serve->handles_open == 4)
                 serve_finish(serve);
         else
-                sweep_arm(serve);
+                serve_sweep_arm(serve);
 }
 
 static void connection_dismiss(struct connection *connection)
@@ -320,7 +319,7 @@ void serve_close(struct serve *serve, int64_t grace_ms, void (*closed)(void *arg
         for (struct connection *connection = serve->connections; connection; connection = connection->next)
                 connection_dismiss(connection);
         serve_run_soon(serve);
-        sweep_arm(serve);
+        serve_sweep_arm(serve);
 }
 
 void serve_free(struct serve **serve_ref)

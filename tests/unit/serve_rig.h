@@ -189,6 +189,9 @@ static inline struct rig *rig_new(const struct serve_limits *limits)
         snprintf(rig->folder, sizeof rig->folder, "%s/serve-XXXXXX", folder && strlen(folder) < 40 ? folder : "/tmp");
         assert_non_null(mkdtemp(rig->folder));
         snprintf(rig->path, sizeof rig->path, "%s/run/s", rig->folder);
+        struct loop *first = NULL;                /* libuv keeps a few descriptors once any loop was made */
+        assert_true(loop_new(1, &first, &rig->err));
+        loop_free(&first);
         rig->fds_before = rig_count_fds();
         rig->limits = *limits;
         rig->file_fd = memfd_create("file", MFD_CLOEXEC);
@@ -204,14 +207,18 @@ static inline struct rig *rig_new(const struct serve_limits *limits)
         return rig;
 }
 
-/* Ends it and checks that no descriptor, no socket file and no waiting request is left. */
-static inline void rig_free(struct rig *rig)
+static inline void rig_end(struct rig *rig)
 {
-        struct error err = { 0 };
-
         loop_post(rig->loop, rig_stop, rig);
         pthread_join(rig->thread, NULL);
         close(rig->file_fd);
+}
+
+/* After it has ended: no descriptor, no socket file and no waiting request is left. */
+static inline void rig_check(struct rig *rig)
+{
+        struct error err = { 0 };
+
         assert_int_equal(access(rig->path, F_OK), -1);
         assert_int_equal(rig->waiting_count, 0);
         assert_int_equal(rig->stream_count, 0);
@@ -220,6 +227,12 @@ static inline void rig_free(struct rig *rig)
         sem_destroy(&rig->ready);
         sem_destroy(&rig->called);
         free(rig);
+}
+
+static inline void rig_free(struct rig *rig)
+{
+        rig_end(rig);
+        rig_check(rig);
 }
 
 /* Runs `fn` on the loop and waits for it. */
