@@ -137,7 +137,9 @@ struct serve_stream *serve_answer_stream(struct serve_request *request, const st
         ON_LOOP();
         struct connection *connection = connection_of_request(request);
         struct serve_stream *stream = memory_new(1, sizeof *stream);
-        struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, stream_read, stream, NULL);
+        /* To a HEAD libmicrohttpd 0.9.75 would send the last chunk of a chunked body, which the client then takes for the start of the next answer. */
+        bool has_body = strcmp(request->method, "HEAD") != 0;
+        struct MHD_Response *response = has_body ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, stream_read, stream, NULL) : response_of_body(connection, "", 0);
 
         *stream = (struct serve_stream){ .connection = connection, .data = data };
         if (response)
