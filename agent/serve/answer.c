@@ -1,5 +1,6 @@
 /*
- * How it goes: an answer is copied into the connection's buffer and queued at libmicrohttpd: within request() it goes out on the way back, later the suspended connection is resumed.
+ * How it goes: an answer is copied into the connection's buffer and queued at libmicrohttpd: within request() it goes out on the way back, later the suspended connection is
+ *              resumed.
  *              A stream is a queue that libmicrohttpd empties by a callback, suspended while there is nothing in it.
  * How it fails: no memory for an answer closes the connection. A stream whose peer is gone or too slow takes no more bytes, and its owner is told from the loop, never from within
  *              its own call.

@@ -4,8 +4,8 @@
  * How it fails: too many of one peer, an HTTP/2 preface, a request that does not arrive: a complete answer is written straight to the socket, then it is closed.
  * How it ends: shutdown(2) makes libmicrohttpd see the end and let go; its notice frees the connection. In FIRST it is ours to close.
  *
- * A half-closed peer (it said all it has to say, but listens): on Unix sockets told apart from a vanished one by EPOLLHUP, and answered. On TCP the two look the same, and as for nginx
- * a peer whose FIN came while its request waits counts as gone.
+ * A half-closed peer (it said all it has to say, but listens): on Unix sockets told apart from a vanished one by EPOLLHUP, and answered. On TCP the two look the same, and as
+ * for nginx a peer whose FIN came while its request waits counts as gone.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -284,7 +284,6 @@ static void connection_vanished(struct connection *connection)
 /* libmicrohttpd, edge-triggered too, may have read the last bytes together with the edge that told of the end behind them; resuming makes it try to read once more. */
 static void connection_half_closed(struct connection *connection)
 {
-        connection->is_half_closed = true;
         if (connection->mhd && !connection->is_suspended && connection->phase != PHASE_STREAMING) {
                 connection_suspend(connection);
                 connection_resume(connection);

@@ -1,6 +1,7 @@
 /*
  * How it goes: a listening socket is polled by the loop; each turn accepts a bounded number, so that a storm of connections does not starve those that are there.
- * How it fails: out of descriptors, or close to it, a connection is accepted by the reserve descriptor, answered 503 and closed: it neither waits for ever nor keeps the loop spinning.
+ * How it fails: out of descriptors, or close to it, a connection is accepted by the reserve descriptor, answered 503 and closed: it neither waits for ever nor keeps the loop
+ *              spinning.
  *              At connections_max accepting pauses; the backlog waits.
  * How it ends: listener_close() closes the socket and removes its file, if the file is still the one that was made here.
  */

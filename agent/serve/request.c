@@ -1,5 +1,6 @@
 /*
- * How it goes: libmicrohttpd calls request_begin() at the request line, then request_handle() after the headers, for each piece of body, and when all is there. What it lets through
+ * How it goes: libmicrohttpd calls request_begin() at the request line, then request_handle() after the headers, for each piece of body, and when all is there. What it lets
+ *              through
  *              and HTTP forbids is looked for here, once, after the headers; then the handler gets the whole request.
  * How it fails: a request that could be read in two ways (smuggling) is answered at once and the connection closed; others are read to their end and answered.
  * How it ends: answered, or given up: request_fini() frees what belonged to this request; buffers stay with the connection.
@@ -217,7 +218,8 @@ static enum MHD_Result request_deliver(struct connection *connection)
         return connection->phase == PHASE_CLOSING ? MHD_NO : MHD_YES;
 }
 
-enum MHD_Result request_handle(void *arg, struct MHD_Connection *mhd, const char *url, const char *method, const char *version, const char *upload, size_t *upload_bytes, void **state)
+enum MHD_Result request_handle(void *arg, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
+                               const char *upload, size_t *upload_bytes, void **state)
 {
         struct connection *connection = *state;
         (void)arg;

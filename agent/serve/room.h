@@ -62,7 +62,7 @@ struct connection {
         int64_t since_ms;                         /* uv_now() of the last move */
         int fd;                                   /* libmicrohttpd's, or ours in FIRST */
         enum connection_phase phase;
-        bool is_suspended, is_half_closed, has_timeout, had_request, in_handler;
+        bool is_suspended, has_timeout, had_request, in_handler;
         struct serve_request request;
         struct buffer body, answer;               /* kept from request to request up to BUFFER_KEEP_BYTES */
         struct serve_stream *stream;
@@ -127,7 +127,8 @@ void listener_close(struct listener *listener);
 void listener_resume_all(struct serve *serve);
 
 /* request.c: called by libmicrohttpd */
-enum MHD_Result request_handle(void *arg, struct MHD_Connection *mhd, const char *url, const char *method, const char *version, const char *upload, size_t *upload_bytes, void **state);
+enum MHD_Result request_handle(void *arg, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
+                               const char *upload, size_t *upload_bytes, void **state);
 void *request_begin(void *arg, const char *uri, struct MHD_Connection *mhd);
 void request_fini(struct serve_request *request);
 size_t request_keep_escapes(void *arg, struct MHD_Connection *mhd, char *text);

@@ -2,7 +2,8 @@
  * How it goes: libmicrohttpd's epoll descriptor is polled by the loop; each time it is ready libmicrohttpd runs, and again while it says that something is pending. One timer per
  *              daemon, while there are connections, looks for those that take too long.
  * How it fails: making it can fail; afterwards failures belong to single connections.
- * How it ends: serve_close() closes listeners, tells owners, lets answers go out for a while, shuts what is left, and calls back when the last handle is closed. serve_free() frees.
+ * How it ends: serve_close() closes listeners, tells owners, lets answers go out for a while, shuts what is left, and calls back when the last handle is closed. serve_free()
+ *              frees.
  */
 #include <errno.h>
 #include <signal.h>
@@ -185,7 +186,9 @@ static bool mhd_start(struct serve *serve, struct error *err)
         /* Room for the headers allowed, their descriptors and the answer's headers. Not more: libmicrohttpd clears all of it after each request, 5 % of a hit per 8 KiB. */
         size_t pool_bytes = serve->limits.header_max_bytes + 4096;
 
-        serve->mhd = MHD_start_daemon(MHD_USE_NO_LISTEN_SOCKET | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_SUPPRESS_DATE_NO_CLOCK | MHD_USE_TURBO, 0, NULL, NULL, request_handle, serve,
+        unsigned flags = MHD_USE_NO_LISTEN_SOCKET | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_SUPPRESS_DATE_NO_CLOCK | MHD_USE_TURBO;
+
+        serve->mhd = MHD_start_daemon(flags, 0, NULL, NULL, request_handle, serve,
                                       MHD_OPTION_CONNECTION_LIMIT, 1u << 30, MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool_bytes, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
                                       MHD_OPTION_URI_LOG_CALLBACK, request_begin, serve, MHD_OPTION_UNESCAPE_CALLBACK, request_keep_escapes, serve,
                                       MHD_OPTION_NOTIFY_CONNECTION, connection_noticed, serve, MHD_OPTION_NOTIFY_COMPLETED, request_completed, serve, MHD_OPTION_END);

@@ -1,5 +1,6 @@
 /*
- * How it goes: the input is what a client says on a fresh connection, in one piece or in two (the first byte says where to cut, 0xff = nowhere). libmicrohttpd parses, our checks run,
+ * How it goes: the input is what a client says on a fresh connection, in one piece or in two (the first byte says where to cut, 0xff = nowhere). libmicrohttpd parses, our
+ *              checks run,
  *              the handler reads all there is to read, and waits, streams or answers by the path.
  * How it fails: a crash, a sanitizer's finding, or a serve that does not let go of the connection afterwards.
  * How it ends: the client closes; the loop runs until serve has no connection left. Serve and loop live for the whole run.

@@ -106,7 +106,8 @@ static inline void rig_request(void *arg, struct serve_request *request)
                 rig->waits++;
         } else if (strcmp(path, "/file") == 0) {
                 struct serve_answer answer = { .status = 206, .content_type = "application/wasm" };
-                serve_answer_file(request, &answer, dup(rig->file_fd), strtoull(serve_request_get_query(request, "offset", 0), NULL, 10), strtoull(serve_request_get_query(request, "count", 0), NULL, 10));
+                uint64_t offset = strtoull(serve_request_get_query(request, "offset", 0), NULL, 10), count = strtoull(serve_request_get_query(request, "count", 0), NULL, 10);
+                serve_answer_file(request, &answer, dup(rig->file_fd), offset, count);
         } else if (strcmp(path, "/large") == 0) {
                 char *text = calloc(1, 8 << 20);
                 memset(text, 'x', 8 << 20);

@@ -219,8 +219,10 @@ static void test_handed_over_bad(void **state)
 static void test_tcp(void **state)
 {
         static const struct { const char *address; bool good; } cases[] = {
-                { "127.0.0.1:0", true }, { "localhost:0", true }, { "[::1]:0", true }, { "127.0.0.1", false }, { ":0", false }, { "127.0.0.1:", false }, { "127.0.0.1:65536", false }, { "127.0.0.1:-1", false },
-                { "127.0.0.1:1x", false }, { "example.org:80", false }, { "::1:80", false }, { "[::1]", false }, { "[127.0.0.1]:80", false }, { "256.0.0.1:80", false }, { "", false },
+                { "127.0.0.1:0", true }, { "localhost:0", true }, { "[::1]:0", true }, { "127.0.0.1", false }, { ":0", false }, { "127.0.0.1:", false },
+                { "127.0.0.1:65536", false }, { "127.0.0.1:-1", false },
+                { "127.0.0.1:1x", false }, { "example.org:80", false }, { "::1:80", false }, { "[::1]", false }, { "[127.0.0.1]:80", false }, { "256.0.0.1:80", false },
+                { "", false },
                 { "127.0.0.1:99999999999999999999", false }, { "[]:1", false },
         };
         struct place *place = *state;

@@ -143,7 +143,9 @@ static void test_half_close_answered(void **state)
 
 static void test_vanish_in_between(void **state)
 {
-        static const char *const starts[] = { "", "G", "GET /a HT", "GET /a HTTP/1.1\r\nHost: x\r\n", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhel", GET("/large"), GET("/a"), "PRI * HT" };
+        static const char *const starts[] = {
+                "", "G", "GET /a HT", "GET /a HTTP/1.1\r\nHost: x\r\n", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhel", GET("/large"), GET("/a"), "PRI * HT",
+        };
         struct rig *rig = *state;
 
         for (int round = 0; round < 20; round++)
