@@ -277,24 +277,6 @@ static void serve_finish(struct serve *serve)
         MHD_stop_daemon(TAKE(serve->mhd));
 }
 
-static void serve_close_step(struct serve *serve)
-{
-        struct connection *next;
-
-        if (serve->is_closed || serve->in_run)
-                return;
-        bool is_late = serve_now_ms(serve) >= serve->close_deadline_ms;
-        for (struct connection *connection = serve->connections; connection; connection = next) {
-                next = connection->next;
-                if (is_late || connection->phase == PHASE_IDLE || connection->phase == PHASE_FIRST)
-                        connection_close(connection);
-        }
-        if (!serve->connections && serve->handles_open == 4)
-                serve_finish(serve);
-        else
-                serve_sweep_arm(serve);
-}
-
 static void connection_dismiss(struct connection *connection)
 {
         struct serve *serve = connection->serve;
@@ -307,6 +289,25 @@ static void connection_dismiss(struct connection *connection)
                 serve->handler.stream_gone(serve->handler.arg, stream);
                 serve_stream_close(&stream);
         }
+}
+
+static void serve_close_step(struct serve *serve)
+{
+        struct connection *next;
+
+        if (serve->is_closed || serve->in_run)
+                return;
+        bool is_late = serve_now_ms(serve) >= serve->close_deadline_ms;
+        for (struct connection *connection = serve->connections; connection; connection = next) {
+                next = connection->next;
+                connection_dismiss(connection);   /* also what came to wait after serve_close(), which a handler may have called */
+                if (is_late || connection->phase == PHASE_IDLE || connection->phase == PHASE_FIRST)
+                        connection_close(connection);
+        }
+        if (!serve->connections && serve->handles_open == 4)
+                serve_finish(serve);
+        else
+                serve_sweep_arm(serve);
 }
 
 void serve_close(struct serve *serve, int64_t grace_ms, void (*closed)(void *arg), void *arg)

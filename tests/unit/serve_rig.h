@@ -39,6 +39,7 @@ struct rig {
         size_t waiting_count;
         struct serve_stream *streams[RIG_WAITING_MAX];
         size_t stream_count;
+        atomic_bool is_stopping;
         atomic_uint requests, gone, streams_gone, waits;
 };
 
@@ -88,6 +89,11 @@ static inline void rig_reply_info(struct serve_request *request)
         buffer_fini(&text);
 }
 
+static inline void rig_closed(void *arg)
+{
+        loop_stop(((struct rig *)arg)->loop);
+}
+
 static inline void rig_request(void *arg, struct serve_request *request)
 {
         struct rig *rig = arg;
@@ -100,6 +106,11 @@ static inline void rig_request(void *arg, struct serve_request *request)
                 serve_request_set_data(request, rig);
                 rig->waiting[rig->waiting_count++] = request;
                 rig->waits++;
+        } else if (strcmp(path, "/stop") == 0) {
+                serve_request_set_data(request, rig);
+                rig->waiting[rig->waiting_count++] = request;
+                rig->is_stopping = true;
+                serve_close(rig->serve, 5000, rig_closed, rig);
         } else if (strcmp(path, "/stream") == 0) {
                 struct serve_answer answer = { .status = 200, .content_type = "application/x-ndjson" };
                 rig->streams[rig->stream_count++] = serve_answer_stream(request, &answer, rig);
@@ -151,11 +162,6 @@ static inline const char *rig_problem(void *arg, int status, const char *detail)
 
         snprintf(text, sizeof text, "{\"status\": %d, \"detail\": \"%s\"}", status, detail);
         return text;
-}
-
-static inline void rig_closed(void *arg)
-{
-        loop_stop(((struct rig *)arg)->loop);
 }
 
 static inline void rig_stop(void *arg)
@@ -210,7 +216,8 @@ static inline struct rig *rig_new(const struct serve_limits *limits)
 
 static inline void rig_end(struct rig *rig)
 {
-        loop_post(rig->loop, rig_stop, rig);
+        if (!rig->is_stopping)
+                loop_post(rig->loop, rig_stop, rig);
         pthread_join(rig->thread, NULL);
         close(rig->file_fd);
 }

@@ -427,6 +427,22 @@ static void test_close_tells_all(void **state)
         rig_check(rig);
 }
 
+static void test_close_from_a_handler(void **state)
+{
+        struct rig *rig = rig_new(&serve_limits_default);
+        struct buffer text = { 0 };
+        int fd = client_dial(rig);
+        (void)state;
+
+        client_say(fd, GET("/stop"));
+        assert_true(client_hear_end(fd, &text, RIG_PATIENCE_MS));
+        assert_int_equal(status_of(&text), 503);
+        assert_int_equal(rig->gone, 1);
+        close(fd);
+        buffer_fini(&text);
+        rig_free(rig);
+}
+
 int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
@@ -446,6 +462,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test_setup_teardown(test_connections_max, open_small_rig, close_rig),
                 cmocka_unit_test(test_descriptors_run_out),
                 cmocka_unit_test(test_close_tells_all),
+                cmocka_unit_test(test_close_from_a_handler),
         };
 
         if (argc == 4 && strcmp(argv[1], "storm") == 0)
