@@ -15,7 +15,7 @@ struct serve_stream;
 
 struct serve_limits {
         size_t body_max_bytes;            /* 1 MiB; more = 413 */
-        size_t header_max_bytes;          /* 32 KiB per request; more = 431 */
+        size_t header_max_bytes;          /* 8 KiB per request, as of serve_new(); more = 431. Each KiB costs time at every hit */
         unsigned connections_max;         /* all listeners together; when full, accepting pauses */
         unsigned connections_per_peer;    /* per uid and pid of the peer (per address on TCP); more are closed at once with 503 */
         unsigned waiting_per_peer;        /* requests not yet answered per connection owner (uid, pid); more = 429 */

@@ -1,0 +1,150 @@
+/*
+ * Inside of serve: what its files share.
+ *
+ * A connection walks through phases, moved by connection_move() alone, which asserts that the move is in its table:
+ *
+ *   FIRST ──> IDLE ──> RECEIVING ──> ASKED ──> SENDING ──> IDLE …        FIRST      ours alone: no byte has come yet, libmicrohttpd does not know of it
+ *     │         │          │           │  └──> STREAMING ─┘              IDLE       between requests                    RECEIVING  a request line came
+ *     └─────────┴──────────┴───────────┴─────────> CLOSING               ASKED      the handler has the request         SENDING, STREAMING  an answer is queued
+ *                                                                        CLOSING    nothing more is said or heard; libmicrohttpd has yet to let go of it
+ */
+#pragma once
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <uv.h>
+#include <wasmcached/loop.h>
+#include <wasmcached/serve.h>
+
+enum connection_phase { PHASE_FIRST, PHASE_IDLE, PHASE_RECEIVING, PHASE_ASKED, PHASE_SENDING, PHASE_STREAMING, PHASE_CLOSING };
+
+/* What is counted together: one uid and pid, or one address. Lives as long as a connection of it. */
+struct peer_key { uint32_t is_unix, uid, pid; uint8_t address[16]; };
+struct peer_count { struct peer_key key; unsigned connections, waiting; };
+
+struct parameter { const char *name, *value; };
+struct query { char *text; size_t count; struct parameter *parameters; };
+
+enum { QUERY_PARAMETERS_MAX = 64, URI_MAX_BYTES = 6144, DISCARD_MAX_BYTES = 64 << 20, BUFFER_KEEP_BYTES = 64 << 10, STREAM_QUEUE_MAX_BYTES = 1 << 20 };
+
+struct serve_stream {
+        struct connection *connection;            /* NULL once the owner may only close it */
+        struct serve_stream *next_gone;
+        struct buffer queue;
+        size_t sent;                              /* of queue */
+        void *data;
+        bool is_closed;                           /* by the owner: what is queued is the rest */
+        bool is_broken;                           /* by the peer, or too much queued */
+        bool is_told;                             /* stream_gone was called or is about to be */
+};
+
+struct serve_request {
+        const char *method, *path, *target;       /* in libmicrohttpd's memory of this request */
+        char *path_decoded;                       /* owned; set when the path has escapes */
+        char *query_text;                         /* owned; raw */
+        struct query query;
+        void *data;
+        size_t target_bytes;
+        uint64_t body_seen_bytes;                 /* also of bytes not kept */
+        int refused_status;                       /* 0 = fine so far */
+        char refused_detail[160];
+        bool headers_seen;
+};
+
+struct connection {
+        struct serve *serve;
+        struct connection *previous, *next;       /* in serve->connections */
+        struct listener *listener;                /* NULL once it is gone */
+        void *tag;
+        struct MHD_Connection *mhd;               /* NULL in FIRST */
+        struct peer_count *count;
+        struct serve_peer peer;
+        uint64_t number;
+        int64_t since_ms;                         /* uv_now() of the last move */
+        int fd;                                   /* libmicrohttpd's, or ours in FIRST */
+        enum connection_phase phase;
+        bool is_suspended, has_timeout, had_request, in_handler;
+        struct serve_request request;
+        struct buffer body, answer;               /* kept from request to request up to BUFFER_KEEP_BYTES */
+        struct serve_stream *stream;
+};
+
+struct listener {
+        uv_poll_t poll;
+        struct listener *next;
+        struct serve *serve;
+        void *tag;
+        char *path;                               /* of a socket file that is ours to remove; else NULL */
+        dev_t device;
+        ino_t inode;
+        int fd;
+        bool is_unix, is_paused;
+};
+
+struct serve {
+        struct loop *loop;
+        uv_loop_t *uv;
+        struct serve_limits limits;
+        struct serve_handler handler;
+        struct serve_stats stats;
+        struct MHD_Daemon *mhd;
+        struct connection *connections, *adding;  /* adding: the one inside MHD_add_connection() */
+        struct listener *listeners;
+        struct map *peers;
+        struct serve_stream *streams_gone;        /* broken while the owner was writing: it is told from the loop */
+        uv_poll_t mhd_poll, watch_poll;
+        uv_timer_t sweep, soon;
+        uint64_t next_number;
+        unsigned handles_open, timeouts;
+        int watch_fd, reserve_fd, fd_limit;
+        bool in_run, is_sweeping, is_closing, is_closed, soon_armed, is_full;
+        int64_t close_deadline_ms;
+        void (*closed)(void *arg);
+        void *closed_arg;
+};
+
+/* serve.c */
+void serve_run_mhd(struct serve *serve);
+void serve_run_soon(struct serve *serve);
+void serve_sweep_arm(struct serve *serve);         /* looks at connections in a while, as long as there is one */
+int64_t serve_now_ms(const struct serve *serve);
+const char *serve_problem(struct serve *serve, int status, const char *detail);
+
+/* connection.c */
+void connection_accept(struct listener *listener, int fd, const struct sockaddr_storage *address);
+void connection_move(struct connection *connection, enum connection_phase phase);
+void connection_free(struct connection *connection);                /* from libmicrohttpd's notice, or in FIRST */
+void connection_close(struct connection *connection);               /* shuts the socket; libmicrohttpd then lets go of it */
+void connection_suspend(struct connection *connection);
+void connection_resume(struct connection *connection);
+void connection_set_timeout(struct connection *connection, int64_t timeout_ms);     /* without progress; 0 = none */
+void connection_end_wait(struct connection *connection);            /* the request has been answered or is given up */
+void connection_watch(struct serve *serve);                         /* what the watch descriptor tells */
+void connection_sweep(struct serve *serve);
+void connection_refuse_raw(struct serve *serve, int fd, int status, const char *detail);
+
+/* listen.c */
+void listener_close(struct listener *listener);
+void listener_resume_all(struct serve *serve);
+
+/* request.c: called by libmicrohttpd */
+enum MHD_Result request_handle(void *arg, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
+                               const char *upload, size_t *upload_bytes, void **state);
+void *request_begin(void *arg, const char *uri, struct MHD_Connection *mhd);
+void request_fini(struct serve_request *request);
+size_t request_keep_escapes(void *arg, struct MHD_Connection *mhd, char *text);
+
+/* answer.c */
+void answer_problem(struct connection *connection, int status, const char *detail, bool close);
+void stream_break(struct serve_stream *stream);
+void stream_tell_gone(struct serve *serve);
+void stream_connection_done(struct connection *connection);
+
+/* check.c: pure functions over text from outside */
+bool check_target(const char *target, size_t target_bytes);         /* origin-form, visible ASCII */
+/* Percent-decodes `length` bytes into `ret_text` (room for length + 1), '+' to blank if `plus_is_blank`; false for an invalid escape, NUL or bad UTF-8. */
+bool check_decode(const char *text, size_t length, bool plus_is_blank, char *ret_text);
+bool check_utf8(const char *text, size_t length);
+bool check_token(const char *text, size_t length);                  /* RFC 9110 5.6.2 */
+bool check_field_value(const char *text, size_t length);
+bool query_parse(const char *text, struct query *ret_query);        /* false: malformed or more than QUERY_PARAMETERS_MAX */
+void query_fini(struct query *query);

@@ -1,0 +1,330 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wasmcached/loop.h>
+
+static int open_loop(void **state)
+{
+        struct loop *loop = NULL;
+        struct error err = { 0 };
+
+        if (!loop_new(4, &loop, &err))
+                return -1;
+        *state = loop;
+        return 0;
+}
+
+/* Asserts inside that nothing was forgotten. */
+static int close_loop(void **state)
+{
+        struct loop *loop = *state;
+
+        loop_free(&loop);
+        return 0;
+}
+
+static void test_sizes(void **state)
+{
+        static const struct { unsigned count; bool good; } rows[] = { { 0, false }, { 1, true }, { 1024, true }, { 1025, false } };
+        (void)state;
+
+        for (size_t i = 0; i < COUNT_OF(rows); i++) {
+                struct loop *loop = NULL;
+                struct error err = { 0 };
+                assert_int_equal(loop_new(rows[i].count, &loop, &err), rows[i].good);
+                assert_int_equal(loop != NULL, rows[i].good);
+                assert_int_equal(err.text[0] == '\0', rows[i].good);
+                loop_free(&loop);
+                assert_null(loop);
+        }
+}
+
+static void test_tags_without_loop(void **state)
+{
+        (void)state;
+        assert_true(loop_is_loop_thread());
+        assert_true(loop_is_worker_thread());
+}
+
+struct work { struct job job; struct loop *loop; unsigned *left; pthread_t ran_on; bool was_loop, was_worker, done_on_loop, done_on_worker; };
+
+static void work_run(struct job *job)
+{
+        struct work *work = CONTAINER_OF(job, struct work, job);
+
+        work->ran_on = pthread_self();
+        work->was_loop = loop_is_loop_thread();
+        work->was_worker = loop_is_worker_thread();
+}
+
+static void work_done(struct job *job)
+{
+        struct work *work = CONTAINER_OF(job, struct work, job);
+
+        work->done_on_loop = loop_is_loop_thread();
+        work->done_on_worker = loop_is_worker_thread();
+        if (--*work->left == 0)
+                loop_stop(work->loop);
+}
+
+static void test_jobs(void **state)
+{
+        struct loop *loop = *state;
+        static struct work works[100];
+        unsigned left = COUNT_OF(works);
+
+        memset(works, 0, sizeof works);
+        for (size_t i = 0; i < COUNT_OF(works); i++) {
+                works[i] = (struct work){ .job = { .run = work_run, .done = work_done }, .loop = loop, .left = &left };
+                job_start(loop, &works[i].job);
+        }
+        assert_int_equal(job_get_running(loop), COUNT_OF(works));
+        loop_run(loop);
+        assert_int_equal(left, 0);
+        assert_int_equal(job_get_running(loop), 0);
+        for (size_t i = 0; i < COUNT_OF(works); i++) {
+                assert_false(pthread_equal(works[i].ran_on, pthread_self()));
+                assert_true(works[i].was_worker && !works[i].was_loop);
+                assert_true(works[i].done_on_loop && !works[i].done_on_worker);
+        }
+}
+
+static struct work late;
+static unsigned late_left = 2;
+
+static void late_done(struct job *job)
+{
+        (void)job;
+        late_left--;
+}
+
+static void late_first_done(struct job *job)
+{
+        struct work *work = CONTAINER_OF(job, struct work, job);
+
+        late_left--;
+        late = (struct work){ .job = { .run = work_run, .done = late_done } };
+        job_start(work->loop, &late.job);
+}
+
+/* loop_free() waits for jobs, also for those that are started by done() of others. */
+static void test_free_waits(void **state)
+{
+        struct loop *loop = NULL;
+        struct error err = { 0 };
+        (void)state;
+
+        assert_true(loop_new(2, &loop, &err));
+        struct work first = { .job = { .run = work_run, .done = late_first_done }, .loop = loop };
+        late_left = 2;
+        job_start(loop, &first.job);
+        loop_free(&loop);
+        assert_int_equal(late_left, 0);
+}
+
+enum { POSTS = 2000, POSTERS = 4 };
+struct poster { struct loop *loop; unsigned *finished; unsigned next; bool in_order; pthread_t thread; };
+struct letter { struct poster *from; unsigned number; };
+
+static void letter_arrive(void *arg)
+{
+        struct letter *letter = arg;
+        struct poster *from = letter->from;
+
+        from->in_order &= letter->number == from->next && loop_is_loop_thread();
+        if (++from->next == POSTS && ++*from->finished == POSTERS)
+                loop_stop(from->loop);
+        free(letter);
+}
+
+static void *poster_main(void *arg)
+{
+        struct poster *poster = arg;
+
+        for (unsigned i = 0; i < POSTS; i++) {
+                struct letter *letter = memory_new(1, sizeof *letter);
+                *letter = (struct letter){ poster, i };
+                loop_post(poster->loop, letter_arrive, letter);
+        }
+        return NULL;
+}
+
+static void test_posts_in_order(void **state)
+{
+        struct loop *loop = *state;
+        struct poster posters[POSTERS];
+        unsigned finished = 0;
+
+        for (size_t i = 0; i < POSTERS; i++) {
+                posters[i] = (struct poster){ .loop = loop, .finished = &finished, .in_order = true };
+                assert_int_equal(pthread_create(&posters[i].thread, NULL, poster_main, &posters[i]), 0);
+        }
+        loop_run(loop);
+        for (size_t i = 0; i < POSTERS; i++) {
+                pthread_join(posters[i].thread, NULL);
+                assert_int_equal(posters[i].next, POSTS);
+                assert_true(posters[i].in_order);
+        }
+}
+
+static void set_true(void *arg)
+{
+        *(bool *)arg = true;
+}
+
+static void test_post_before_free(void **state)
+{
+        struct loop *loop = NULL;
+        struct error err = { 0 };
+        bool called = false;
+        (void)state;
+
+        assert_true(loop_new(1, &loop, &err));
+        loop_post(loop, set_true, &called);
+        loop_free(&loop);
+        assert_true(called);
+}
+
+struct ticks { struct loop *loop; struct loop_timer *timer, *victim; unsigned count; int64_t started_ms, took_ms; };
+
+static void tick_three(void *arg)
+{
+        struct ticks *ticks = arg;
+
+        if (++ticks->count == 3) {
+                loop_timer_cancel(&ticks->timer);
+                loop_stop(ticks->loop);
+        }
+}
+
+static void test_timer_repeats(void **state)
+{
+        struct ticks ticks = { .loop = *state };
+
+        ticks.timer = loop_timer_start(ticks.loop, 1, 1, tick_three, &ticks);
+        loop_run(ticks.loop);
+        assert_int_equal(ticks.count, 3);
+        assert_null(ticks.timer);
+        loop_timer_cancel(&ticks.timer);          /* NULL inside is fine */
+}
+
+static void tick_again(void *arg)
+{
+        struct ticks *ticks = arg;
+
+        ticks->took_ms = clock_get_ms() - ticks->started_ms;
+        if (++ticks->count == 1)
+                loop_timer_again(ticks->timer, 20);
+        else
+                loop_stop(ticks->loop);
+}
+
+static void test_timer_again(void **state)
+{
+        struct ticks ticks = { .loop = *state, .started_ms = clock_get_ms() };
+
+        ticks.timer = loop_timer_start(ticks.loop, 5, 0, tick_again, &ticks);
+        loop_run(ticks.loop);
+        assert_int_equal(ticks.count, 2);
+        assert_true(ticks.took_ms >= 23);         /* clocks of libuv are cut to milliseconds */
+        loop_timer_cancel(&ticks.timer);
+}
+
+static void tick_kill_other(void *arg)
+{
+        struct ticks *ticks = arg;
+
+        loop_timer_cancel(&ticks->victim);
+}
+
+static void tick_fail(void *arg)
+{
+        (void)arg;
+        fail_msg("a cancelled timer fired");
+}
+
+static void tick_stop(void *arg)
+{
+        loop_stop(((struct ticks *)arg)->loop);
+}
+
+static void test_timer_cancelled_never_fires(void **state)
+{
+        struct ticks ticks = { .loop = *state };
+
+        ticks.timer = loop_timer_start(ticks.loop, 1, 0, tick_kill_other, &ticks);
+        ticks.victim = loop_timer_start(ticks.loop, 1, 0, tick_fail, NULL);
+        struct loop_timer *last = loop_timer_start(ticks.loop, 10, 0, tick_stop, &ticks);
+        loop_run(ticks.loop);
+        loop_timer_cancel(&ticks.timer);
+        loop_timer_cancel(&last);
+}
+
+struct caught { struct loop *loop; unsigned count; };
+
+static void catch_it(void *arg)
+{
+        struct caught *caught = arg;
+
+        if (++caught->count == 2)
+                loop_stop(caught->loop);
+        else
+                raise(SIGUSR1);
+}
+
+static void test_signals(void **state)
+{
+        struct caught caught = { .loop = *state };
+        struct loop_signal *signal = loop_signal_start(caught.loop, SIGUSR1, catch_it, &caught);
+
+        raise(SIGUSR1);
+        loop_run(caught.loop);
+        assert_int_equal(caught.count, 2);
+        loop_signal_cancel(&signal);
+        assert_null(signal);
+        loop_signal_cancel(&signal);
+}
+
+static void count_and_stop(void *arg)
+{
+        struct caught *caught = arg;
+
+        caught->count++;
+        loop_stop(caught->loop);
+}
+
+/* A loop runs again after it was stopped. */
+static void test_run_again(void **state)
+{
+        struct caught caught = { .loop = *state };
+
+        for (unsigned i = 1; i <= 3; i++) {
+                loop_post(caught.loop, count_and_stop, &caught);
+                loop_run(caught.loop);
+                assert_int_equal(caught.count, i);
+        }
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_tags_without_loop),
+                cmocka_unit_test(test_sizes),
+                cmocka_unit_test_setup_teardown(test_jobs, open_loop, close_loop),
+                cmocka_unit_test(test_free_waits),
+                cmocka_unit_test_setup_teardown(test_posts_in_order, open_loop, close_loop),
+                cmocka_unit_test(test_post_before_free),
+                cmocka_unit_test_setup_teardown(test_timer_repeats, open_loop, close_loop),
+                cmocka_unit_test_setup_teardown(test_timer_again, open_loop, close_loop),
+                cmocka_unit_test_setup_teardown(test_timer_cancelled_never_fires, open_loop, close_loop),
+                cmocka_unit_test_setup_teardown(test_signals, open_loop, close_loop),
+                cmocka_unit_test_setup_teardown(test_run_again, open_loop, close_loop),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
