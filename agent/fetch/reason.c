@@ -1,0 +1,133 @@
+/*
+ * How it goes: the address filter's verdict first, then OpenSSL's verdict on the certificate, then a table by curl's code and, where one code means many things, a piece of its text.
+ * How it fails: it does not; what no row knows is told in curl's own words.
+ * How it ends: nothing is kept.
+ */
+#include <errno.h>
+#include <string.h>
+#include "reason.h"
+
+struct row {
+        CURLcode code;
+        const char *piece;             /* of curl's text; NULL = any */
+        enum error_code error;
+        bool again;
+        const char *words;
+};
+
+/* X509_V_ERR_* of OpenSSL; the numbers are part of its ABI */
+static const struct { long result; const char *words; } verdicts[] = {
+        { 9,  "the server's certificate is not valid yet; check this node's clock" },
+        { 10, "the server's certificate has expired (or this node's clock is wrong)" },
+        { 18, "the server's certificate is self-signed and unknown here; name its CA in registries.<host>.ca" },
+        { 19, "the server's certificate comes from an unknown CA (self-signed in the chain); name the CA's PEM file in registries.<host>.ca" },
+        { 20, "the server's certificate comes from an unknown CA; name the CA's PEM file in registries.<host>.ca" },
+        { 21, "the server sends its certificate without the CA's in between, or the CA is unknown; name the CA's PEM file in registries.<host>.ca" },
+        { 23, "the server's certificate has been revoked" },
+        { 26, "the server's certificate is not made for servers (key usage)" },
+        { 62, "the server's certificate is for another host name" },
+        { 64, "the server's certificate is for another address" },
+        { 66, "the server's certificate has too weak a key" },
+        { 68, "the server's certificate is signed with too weak a digest" },
+};
+
+static const struct row rows[] = {
+        { CURLE_COULDNT_RESOLVE_HOST,    NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the host name could not be resolved (DNS); check its spelling and the node's resolver" },
+        { CURLE_COULDNT_RESOLVE_PROXY,   NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the proxy's host name could not be resolved (DNS); check network.http_proxy, network.https_proxy" },
+        { CURLE_PROXY,                   NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the proxy refused or failed" },
+        { CURLE_PEER_FAILED_VERIFICATION, "subject name",          ERROR_UPSTREAM_UNREACHABLE, false, "the server's certificate is for another host name" },
+        { CURLE_PEER_FAILED_VERIFICATION, NULL,                    ERROR_UPSTREAM_UNREACHABLE, false, "the server's certificate could not be verified" },
+        { CURLE_SSL_CERTPROBLEM,         NULL,                     ERROR_UPSTREAM_UNREACHABLE, false, "our client certificate or key cannot be used; check registries.<host>.client_certificate and client_key" },
+        { CURLE_SSL_CACERT_BADFILE,      NULL,                     ERROR_UPSTREAM_UNREACHABLE, false, "the CA file cannot be used; check registries.<host>.ca and the system's ca-certificates" },
+        { CURLE_SSL_CONNECT_ERROR,       "wrong version number",   ERROR_UPSTREAM_UNREACHABLE, false, "the server does not speak TLS on this port; if it is meant to be plain HTTP, set registries.<host>.plain_http" },
+        { CURLE_SSL_CONNECT_ERROR,       "packet length too long", ERROR_UPSTREAM_UNREACHABLE, false, "the server does not speak TLS on this port; if it is meant to be plain HTTP, set registries.<host>.plain_http" },
+        { CURLE_SSL_CONNECT_ERROR,       "http request",           ERROR_UPSTREAM_UNREACHABLE, false, "the server does not speak TLS on this port; if it is meant to be plain HTTP, set registries.<host>.plain_http" },
+        { CURLE_SSL_CONNECT_ERROR,       "unsupported protocol",   ERROR_UPSTREAM_UNREACHABLE, false, "the server offers no TLS 1.2 or newer" },
+        { CURLE_SSL_CONNECT_ERROR,       "protocol version",       ERROR_UPSTREAM_UNREACHABLE, false, "the server offers no TLS 1.2 or newer" },
+        { CURLE_SSL_CONNECT_ERROR,       "certificate required",   ERROR_UPSTREAM_UNREACHABLE, false, "the server wants a client certificate; set registries.<host>.client_certificate and client_key" },
+        { CURLE_SSL_CONNECT_ERROR,       "alert",                  ERROR_UPSTREAM_UNREACHABLE, false, "the server broke off the TLS handshake" },
+        { CURLE_SSL_CONNECT_ERROR,       NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the TLS handshake failed" },
+        { CURLE_RECV_ERROR,              "certificate required",   ERROR_UPSTREAM_UNREACHABLE, false, "the server wants a client certificate; set registries.<host>.client_certificate and client_key" },
+        { CURLE_RECV_ERROR,              "chunk",                  ERROR_UPSTREAM_ERROR,       false, "broken HTTP: bad chunked encoding" },
+        { CURLE_RECV_ERROR,              "alert",                  ERROR_UPSTREAM_UNREACHABLE, false, "the server broke off TLS" },
+        { CURLE_RECV_ERROR,              NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the connection broke" },
+        { CURLE_SEND_ERROR,              NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the connection broke" },
+        { CURLE_PARTIAL_FILE,            NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the connection ended before the body did" },
+        { CURLE_GOT_NOTHING,             NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the server closed the connection without an answer" },
+        { CURLE_HTTP2,                   NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "HTTP/2 failed" },
+        { CURLE_HTTP2_STREAM,            NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the HTTP/2 stream was broken off" },
+        { CURLE_UNSUPPORTED_PROTOCOL,    NULL,                     ERROR_UPSTREAM_ERROR,       false, "broken HTTP: the answer has no HTTP head" },
+        { CURLE_WEIRD_SERVER_REPLY,      NULL,                     ERROR_UPSTREAM_ERROR,       false, "broken HTTP: the answer cannot be understood" },
+        { CURLE_BAD_CONTENT_ENCODING,    NULL,                     ERROR_UPSTREAM_ERROR,       false, "broken HTTP: a coding that was not asked for" },
+        { CURLE_OUT_OF_MEMORY,           NULL,                     ERROR_INTERNAL,             false, "out of memory" },
+};
+
+static const struct row *row_find(CURLcode code, const char *text)
+{
+        for (size_t i = 0; i < COUNT_OF(rows); i++)
+                if (rows[i].code == code && (!rows[i].piece || strcasestr(text, rows[i].piece)))
+                        return &rows[i];
+        return NULL;
+}
+
+static bool verdict_tell(struct hop *hop, struct error *err)
+{
+        long result = 0;
+        curl_easy_getinfo(hop->slot->easy, CURLINFO_SSL_VERIFYRESULT, &result);
+        for (size_t i = 0; i < COUNT_OF(verdicts); i++)
+                if (verdicts[i].result == result)
+                        return !refuse(err, ERROR_UPSTREAM_UNREACHABLE, "TLS: %s", verdicts[i].words);
+        return false;
+}
+
+static bool connect_tell(struct hop *hop, struct error *err)
+{
+        long number = 0;
+        char *address = NULL;
+        curl_easy_getinfo(hop->slot->easy, CURLINFO_OS_ERRNO, &number);
+        curl_easy_getinfo(hop->slot->easy, CURLINFO_PRIMARY_IP, &address);
+        char where[128] = "";
+        if (address && *address)
+                snprintf(where, sizeof where, " by %s", address);
+        const char *who = hop->proxy ? "the proxy's connection" : "the connection";
+        if (number == ECONNREFUSED || strcasestr(hop->curl_text, "refused"))
+                refuse(err, ERROR_UPSTREAM_UNREACHABLE, "%s was refused%s; is the server running, and on this port?", who, where);
+        else if (number)
+                refuse(err, ERROR_UPSTREAM_UNREACHABLE, "%s failed%s: %s", who, where, strerror((int)number));
+        else
+                refuse(err, ERROR_UPSTREAM_UNREACHABLE, "%s failed%s: %s", who, where, hop->curl_text[0] ? hop->curl_text : "no address could be reached");
+        return true;
+}
+
+static void blocked_tell(struct hop *hop, struct error *err)
+{
+        refuse(err, ERROR_DENIED, "%s; if that is meant to be reached, list its network in network.allow", hop->blocked);
+}
+
+bool reason_tell(struct hop *hop, CURLcode code, struct error *err)
+{
+        if (hop->addresses_blocked > 0 && hop->addresses_tried == 0) {
+                blocked_tell(hop, err);
+                return false;
+        }
+        if (code == CURLE_OPERATION_TIMEDOUT) {
+                char text[32];
+                clock_format_duration(hop->client->connect_timeout_ms, text, sizeof text);
+                refuse(err, ERROR_UPSTREAM_UNREACHABLE, "no connection within %s (pull.connect_timeout)", text);
+                return true;
+        }
+        if (code == CURLE_COULDNT_CONNECT)
+                return connect_tell(hop, err);
+        if (code == CURLE_PEER_FAILED_VERIFICATION && verdict_tell(hop, err))
+                return false;
+
+        char shown[160];
+        string_printable(hop->curl_text, strlen(hop->curl_text), shown, sizeof shown);
+        const struct row *row = row_find(code, hop->curl_text);
+        if (!row) {
+                refuse(err, ERROR_UPSTREAM_UNREACHABLE, "%s%s%s", curl_easy_strerror(code), shown[0] ? ": " : "", shown);
+                return true;
+        }
+        refuse(err, row->error, "%s%s%s%s", row->words, shown[0] ? " (" : "", shown, shown[0] ? ")" : "");
+        return row->again;
+}
