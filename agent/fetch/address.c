@@ -90,6 +90,12 @@ bool cidr_contains(const struct cidr *cidr, const struct address *address)
         return rest == 0 || ((cidr->address.bytes[whole] ^ address->bytes[whole]) >> (8 - rest)) == 0;
 }
 
+void address_format(const struct address *address, char ret_text[ADDRESS_TEXT_BYTES])
+{
+        bool v4 = cidr_contains(&mapped, address);
+        inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? &address->bytes[12] : address->bytes, ret_text, ADDRESS_TEXT_BYTES);
+}
+
 bool address_is_loopback(const struct address *address)
 {
         return cidr_contains(&not_public[0].cidr, address) || cidr_contains(&not_public[1].cidr, address);

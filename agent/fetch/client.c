@@ -153,9 +153,13 @@ void fetch_client_unref(struct fetch_client **reference)
 
 bool fetch_client_is_plain(const struct fetch_client *client, const char *key)
 {
-        for (size_t i = 0; i < client->host_count; i++)
-                if (strcasecmp(client->hosts[i].key, key) == 0)
-                        return client->hosts[i].plain_http;
+        for (size_t i = 0; i < client->host_count; i++) {
+                const struct host *row = &client->hosts[i];
+                if (strcasecmp(row->key, key) != 0)
+                        continue;
+                if (row->plain_http || row->skip_verify || row->ca || row->client_certificate)
+                        return row->plain_http;          /* who says something about TLS means TLS, on loopback too */
+        }
 
         CLEANUP(cleanup_free) char *host = NULL;
         unsigned port = 0;

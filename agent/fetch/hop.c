@@ -3,7 +3,6 @@
  * How it fails: the owner's refusal, the deadline and a cancel end it for good; a connection that fails or makes no progress ends it BROKEN, with words from reason.c.
  * How it ends: the easy handle leaves the multi handle in every case; what is left of the connection is kept there by libcurl if it is whole.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -93,11 +92,8 @@ static int on_connected(void *arg, char *to, char *from, int to_port, int from_p
 
 static void blocked_note(struct hop *hop, const struct address *address, const char *why)
 {
-        char text[INET6_ADDRSTRLEN] = "?";
-        if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)address->bytes))
-                inet_ntop(AF_INET, &address->bytes[12], text, sizeof text);
-        else
-                inet_ntop(AF_INET6, address->bytes, text, sizeof text);
+        char text[ADDRESS_TEXT_BYTES];
+        address_format(address, text);
         snprintf(hop->blocked, sizeof hop->blocked, "the address %s is refused: %s", text, why);
         hop->addresses_blocked++;
 }
@@ -116,6 +112,7 @@ static curl_socket_t on_socket(void *arg, curlsocktype purpose, struct curl_sock
                 return CURL_SOCKET_BAD;
         }
         hop->addresses_tried++;
+        address_format(&address, hop->tried);
         return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
 }
 

@@ -30,6 +30,7 @@ struct hop {
         enum hop_body use;
         int64_t moved_ms;                      /* when the last byte came */
         unsigned addresses_blocked, addresses_tried;
+        char tried[ADDRESS_TEXT_BYTES];        /* the last address that was connected to */
         char blocked[160];                     /* the last address that the filter refused, and why */
         char curl_text[CURL_ERROR_SIZE];
         const char *proxy;

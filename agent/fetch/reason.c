@@ -83,12 +83,10 @@ static bool verdict_tell(struct hop *hop, struct error *err)
 static bool connect_tell(struct hop *hop, struct error *err)
 {
         long number = 0;
-        char *address = NULL;
         curl_easy_getinfo(hop->slot->easy, CURLINFO_OS_ERRNO, &number);
-        curl_easy_getinfo(hop->slot->easy, CURLINFO_PRIMARY_IP, &address);
-        char where[128] = "";
-        if (address && *address)
-                snprintf(where, sizeof where, " by %s", address);
+        char where[64] = "";
+        if (hop->tried[0])
+                snprintf(where, sizeof where, " (%s)", hop->tried);
         const char *who = hop->proxy ? "the proxy's connection" : "the connection";
         if (number == ECONNREFUSED || strcasestr(hop->curl_text, "refused"))
                 refuse(err, ERROR_UPSTREAM_UNREACHABLE, "%s was refused%s; is the server running, and on this port?", who, where);

@@ -103,6 +103,8 @@ bool url_parse(const char *text, struct url *ret_url, struct error *err)
                         return refuse(err, ERROR_BAD_URL, "url: blanks and control characters are refused");
         if (!string_starts_with_nocase(text, "http://") && !string_starts_with_nocase(text, "https://"))
                 return refuse(err, ERROR_BAD_URL, "url: only http:// and https:// are fetched");
+        if (strncmp(strchr(text, ':'), ":///", 4) == 0)
+                return refuse(err, ERROR_BAD_URL, "url: there is no host in it");
 
         CLEANUP(curlu_free) CURLU *handle = curl_url();
         if (!handle)

@@ -1,5 +1,6 @@
 """content: what honest and hostile images are made of: modules, archives, compressed streams, descriptors, manifests."""
 import base64
+import functools
 import gzip
 import hashlib
 import io
@@ -104,6 +105,7 @@ def gz(data):
     return gzip.compress(data, mtime=0)
 
 
+@functools.cache
 def gz_zeros(megabytes):
     """A gzip stream of zeros, made without holding them."""
     out, packer, block = [], zlib.compressobj(9, zlib.DEFLATED, 31), bytes(1 << 20)
@@ -146,8 +148,8 @@ def encode(document):
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def descriptor(media_type, data, **more):
-    return {"mediaType": media_type, "digest": sha256(data), "size": len(data), **more}
+def descriptor(media_type, content, **more):
+    return {"mediaType": media_type, "digest": sha256(content), "size": len(content), **more}
 
 
 def embedded(media_type, data):

@@ -8,7 +8,7 @@ from world import mode
 @mode("good-raw", "ok", "raw wasm layer of the wasm-image specification")
 def raw(repo):
     repo.raw_image()
-    repo.raw_image(wasm(repo.name + " 2"), tag="v2")
+    repo.raw_image(wasm("raw 2"), tag="v2")
 
 
 @mode("good-large", "ok", "raw wasm layer of 8 MiB")

@@ -227,17 +227,17 @@ def many_interim(connection, data, repo):
     connection.reply(200, data)
 
 
-@layer_mode("content-encoding", "upstream_error", "Content-Encoding: gzip, a bomb of 1 GiB of zeros")
+@layer_mode("content-encoding", "upstream_error", "Content-Encoding: gzip, a bomb of zeros")
 def content_encoding(connection, data, repo):
     from content import gz_zeros
-    connection.reply(200, gz_zeros(1024), [("Content-Encoding", "gzip")])
+    connection.reply(200, gz_zeros(16), [("Content-Encoding", "gzip")])
 
 
 @layer_mode("transfer-encoding", "upstream_error|upstream_unreachable", "Transfer-Encoding: gzip, chunked, a bomb")
 def transfer_encoding(connection, data, repo):
     from content import gz_zeros
     connection.head(200, [("Transfer-Encoding", "gzip, chunked")])
-    connection.chunk(gz_zeros(64))
+    connection.chunk(gz_zeros(16))
     connection.raw(b"0\r\n\r\n")
 
 
