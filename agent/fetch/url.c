@@ -77,7 +77,7 @@ static bool url_take(CURLU *handle, enum error_code code, const char *what, stru
         if (!host || !*host || !port)
                 return refuse(err, code, "%s: there is no host in it", what);
         if (user || password)
-                return refuse(err, code, "%s: user name or password in a URL is refused; use a pull secret", what);
+                return refuse(err, code, "%s: user name or password in a URL is refused", what);
         if (zone)
                 return refuse(err, code, "%s: an IPv6 zone is refused", what);
 

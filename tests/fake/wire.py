@@ -131,6 +131,8 @@ class Server:
             if self.tls:
                 sock = self.tls.wrap_socket(sock, server_side=True)
             self.requests(Connection(sock, self))
+        except ssl.SSLError:
+            self.drain(sock)
         except (Closed, OSError, ValueError):
             pass
         finally:
@@ -139,12 +141,28 @@ class Server:
             except OSError:
                 pass
 
+    @staticmethod
+    def drain(sock):
+        """Unread bytes at close would make a RST, which eats the answer or the TLS alert."""
+        try:
+            raw = sock if not isinstance(sock, ssl.SSLSocket) else socket.socket(fileno=sock.detach())
+            raw.shutdown(socket.SHUT_WR)
+            raw.settimeout(1)
+            while raw.recv(65536):
+                pass
+            raw.close()
+        except OSError:
+            pass
+
     def requests(self, connection):
         stream = connection.sock.makefile("rb", buffering=65536)
         while not self.stopping.is_set():
             line = stream.readline(65536)
             parts = line.decode("latin-1").split()
             if len(parts) != 3:
+                if line:            # a ClientHello on the plain port, say: real servers answer it like this
+                    connection.raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    self.drain(connection.sock)
                 return
             headers = []
             while (line := stream.readline(65536)) not in (b"\r\n", b"\n", b""):

@@ -74,7 +74,7 @@ static bool fake_get(struct fetch_client *client, enum fetch_method method, cons
 }
 
 /* A steering call that must work; the text is the caller's. */
-static char *fake_steer(struct fetch_client *client, const struct fake *fake, enum fetch_method method, const char *path)
+__attribute__((unused)) static char *fake_steer(struct fetch_client *client, const struct fake *fake, enum fetch_method method, const char *path)
 {
         CLEANUP(buffer_fini) struct buffer body = { 0 };
         CLEANUP(cleanup_free) char *url = string_format("http://127.0.0.1:%u%s", fake->port, path);
