@@ -70,7 +70,8 @@ static bool host_take(const struct fetch_host *from, struct host *ret_host, stru
         string_printable(from->host, strlen(from->host), shown, sizeof shown);
         if (!url_split_host(from->host, &name, &port))
                 return refuse(err, ERROR_BAD_REQUEST, "registries.\"%s\": not a host[:port]", shown);
-        if (!pem_check(shown, "ca", from->ca, err) || !pem_check(shown, "client_certificate", from->client_certificate, err) || !pem_check(shown, "client_key", from->client_key, err))
+        if (!pem_check(shown, "ca", from->ca, err) || !pem_check(shown, "client_certificate", from->client_certificate, err) ||
+            !pem_check(shown, "client_key", from->client_key, err))
                 return false;
         if (from->client_key && !from->client_certificate)
                 return refuse(err, ERROR_BAD_REQUEST, "registries.\"%s\".client_key: needs client_certificate beside it", shown);

@@ -53,7 +53,10 @@ static size_t on_header(char *line, size_t one, size_t length, void *arg)
                 return head_end(hop, length);
         if (hop->head_done) {            /* trailers count, but say nothing */
                 hop->response->header_bytes += length;
-                return hop->response->header_bytes > HEADER_BYTES_MAX ? stop(hop, !refuse(hop->err, ERROR_UPSTREAM_ERROR, "more than %d KiB of trailers", HEADER_BYTES_MAX >> 10)) : length;
+                if (hop->response->header_bytes <= HEADER_BYTES_MAX)
+                        return length;
+                refuse(hop->err, ERROR_UPSTREAM_ERROR, "more than %d KiB of trailers", HEADER_BYTES_MAX >> 10);
+                return stop(hop, true);
         }
         return response_add_line(hop->response, line, length, hop->err) ? length : stop(hop, true);
 }
@@ -62,8 +65,10 @@ static size_t on_body(char *bytes, size_t one, size_t length, void *arg)
 {
         struct hop *hop = arg;
         (void)one;
-        if (is_cancelled(hop))
-                return stop(hop, !refuse(hop->err, ERROR_BUSY, "cancelled"));
+        if (is_cancelled(hop)) {
+                refuse(hop->err, ERROR_BUSY, "cancelled");
+                return stop(hop, true);
+        }
 
         bool going_on = true;
         if (hop->use == HOP_BODY_GIVE) {

@@ -45,8 +45,12 @@ bool proxy_rules_init(const char *http, const char *https, const char *no_proxy,
         struct proxy_rules rules = { 0 };
         bool http_own = http && *http, https_own = https && *https;
         /* In a CGI program HTTP_PROXY is the client's "Proxy:" header (httpoxy); Go refuses it there, and so do we. */
-        if (!proxy_take(http_own ? "network.http_proxy" : "HTTP_PROXY", http_own ? http : getenv("REQUEST_METHOD") ? getenv("http_proxy") : environment("HTTP_PROXY", "http_proxy"), &rules.http, err) ||
-            !proxy_take(https_own ? "network.https_proxy" : "HTTPS_PROXY", https_own ? https : environment("HTTPS_PROXY", "https_proxy"), &rules.https, err)) {
+        if (!http_own)
+                http = getenv("REQUEST_METHOD") ? getenv("http_proxy") : environment("HTTP_PROXY", "http_proxy");
+        if (!https_own)
+                https = environment("HTTPS_PROXY", "https_proxy");
+        if (!proxy_take(http_own ? "network.http_proxy" : "HTTP_PROXY", http, &rules.http, err) ||
+            !proxy_take(https_own ? "network.https_proxy" : "HTTPS_PROXY", https, &rules.https, err)) {
                 proxy_rules_fini(&rules);
                 return false;
         }

@@ -1,5 +1,6 @@
 /*
- * How it goes: the address filter's verdict first, then OpenSSL's verdict on the certificate, then a table by curl's code and, where one code means many things, a piece of its text.
+ * How it goes: the address filter's verdict first, then OpenSSL's verdict on the certificate, then a table by curl's code and,
+ *              where one code means many things, a piece of its text.
  * How it fails: it does not; what no row knows is told in curl's own words.
  * How it ends: nothing is kept.
  */
@@ -31,35 +32,42 @@ static const struct { long result; const char *words; } verdicts[] = {
         { 68, "the server's certificate is signed with too weak a digest" },
 };
 
+#define UNREACHABLE  ERROR_UPSTREAM_UNREACHABLE
+#define BROKEN       ERROR_UPSTREAM_ERROR
+#define INTERNAL     ERROR_INTERNAL
+#define NO_TLS       "the server does not speak TLS on this port; if it is meant to be plain HTTP, set registries.<host>.plain_http"
+#define OLD_TLS      "the server offers no TLS 1.2 or newer"
+#define WANTS_CLIENT "the server wants a client certificate; set registries.<host>.client_certificate and client_key"
+
 static const struct row rows[] = {
-        { CURLE_COULDNT_RESOLVE_HOST,    NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the host name could not be resolved (DNS); check its spelling and the node's resolver" },
-        { CURLE_COULDNT_RESOLVE_PROXY,   NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the proxy's host name could not be resolved (DNS); check network.http_proxy, network.https_proxy" },
-        { CURLE_PROXY,                   NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the proxy refused or failed" },
-        { CURLE_PEER_FAILED_VERIFICATION, "subject name",          ERROR_UPSTREAM_UNREACHABLE, false, "the server's certificate is for another host name" },
-        { CURLE_PEER_FAILED_VERIFICATION, NULL,                    ERROR_UPSTREAM_UNREACHABLE, false, "the server's certificate could not be verified" },
-        { CURLE_SSL_CERTPROBLEM,         NULL,                     ERROR_UPSTREAM_UNREACHABLE, false, "our client certificate or key cannot be used; check registries.<host>.client_certificate and client_key" },
-        { CURLE_SSL_CACERT_BADFILE,      NULL,                     ERROR_UPSTREAM_UNREACHABLE, false, "the CA file cannot be used; check registries.<host>.ca and the system's ca-certificates" },
-        { CURLE_SSL_CONNECT_ERROR,       "wrong version number",   ERROR_UPSTREAM_UNREACHABLE, false, "the server does not speak TLS on this port; if it is meant to be plain HTTP, set registries.<host>.plain_http" },
-        { CURLE_SSL_CONNECT_ERROR,       "packet length too long", ERROR_UPSTREAM_UNREACHABLE, false, "the server does not speak TLS on this port; if it is meant to be plain HTTP, set registries.<host>.plain_http" },
-        { CURLE_SSL_CONNECT_ERROR,       "http request",           ERROR_UPSTREAM_UNREACHABLE, false, "the server does not speak TLS on this port; if it is meant to be plain HTTP, set registries.<host>.plain_http" },
-        { CURLE_SSL_CONNECT_ERROR,       "unsupported protocol",   ERROR_UPSTREAM_UNREACHABLE, false, "the server offers no TLS 1.2 or newer" },
-        { CURLE_SSL_CONNECT_ERROR,       "protocol version",       ERROR_UPSTREAM_UNREACHABLE, false, "the server offers no TLS 1.2 or newer" },
-        { CURLE_SSL_CONNECT_ERROR,       "certificate required",   ERROR_UPSTREAM_UNREACHABLE, false, "the server wants a client certificate; set registries.<host>.client_certificate and client_key" },
-        { CURLE_SSL_CONNECT_ERROR,       "alert",                  ERROR_UPSTREAM_UNREACHABLE, false, "the server broke off the TLS handshake" },
-        { CURLE_SSL_CONNECT_ERROR,       NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the TLS handshake failed" },
-        { CURLE_RECV_ERROR,              "certificate required",   ERROR_UPSTREAM_UNREACHABLE, false, "the server wants a client certificate; set registries.<host>.client_certificate and client_key" },
-        { CURLE_RECV_ERROR,              "chunk",                  ERROR_UPSTREAM_ERROR,       false, "broken HTTP: bad chunked encoding" },
-        { CURLE_RECV_ERROR,              "alert",                  ERROR_UPSTREAM_UNREACHABLE, false, "the server broke off TLS" },
-        { CURLE_RECV_ERROR,              NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the connection broke" },
-        { CURLE_SEND_ERROR,              NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the connection broke" },
-        { CURLE_PARTIAL_FILE,            NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the connection ended before the body did" },
-        { CURLE_GOT_NOTHING,             NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the server closed the connection without an answer" },
-        { CURLE_HTTP2,                   NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "HTTP/2 failed" },
-        { CURLE_HTTP2_STREAM,            NULL,                     ERROR_UPSTREAM_UNREACHABLE, true,  "the HTTP/2 stream was broken off" },
-        { CURLE_UNSUPPORTED_PROTOCOL,    NULL,                     ERROR_UPSTREAM_ERROR,       false, "broken HTTP: the answer has no HTTP head" },
-        { CURLE_WEIRD_SERVER_REPLY,      NULL,                     ERROR_UPSTREAM_ERROR,       false, "broken HTTP: the answer cannot be understood" },
-        { CURLE_BAD_CONTENT_ENCODING,    NULL,                     ERROR_UPSTREAM_ERROR,       false, "broken HTTP: a coding that was not asked for" },
-        { CURLE_OUT_OF_MEMORY,           NULL,                     ERROR_INTERNAL,             false, "out of memory" },
+        { CURLE_COULDNT_RESOLVE_HOST,     NULL,                      UNREACHABLE, true,  "the host name could not be resolved (DNS); check it and the node's resolver" },
+        { CURLE_COULDNT_RESOLVE_PROXY,    NULL,                      UNREACHABLE, true,  "the proxy's host name could not be resolved (DNS); check network.*_proxy" },
+        { CURLE_PROXY,                    NULL,                      UNREACHABLE, true,  "the proxy refused or failed" },
+        { CURLE_PEER_FAILED_VERIFICATION, "subject name",            UNREACHABLE, false, "the server's certificate is for another host name" },
+        { CURLE_PEER_FAILED_VERIFICATION, NULL,                      UNREACHABLE, false, "the server's certificate could not be verified" },
+        { CURLE_SSL_CERTPROBLEM,          NULL,                      UNREACHABLE, false, "our certificate or key cannot be used; check registries.<host>.client_*" },
+        { CURLE_SSL_CACERT_BADFILE,       NULL,                      UNREACHABLE, false, "the CA file cannot be used; check registries.<host>.ca and ca-certificates" },
+        { CURLE_SSL_CONNECT_ERROR,        "wrong version number",    UNREACHABLE, false, NO_TLS },
+        { CURLE_SSL_CONNECT_ERROR,        "packet length too long",  UNREACHABLE, false, NO_TLS },
+        { CURLE_SSL_CONNECT_ERROR,        "http request",            UNREACHABLE, false, NO_TLS },
+        { CURLE_SSL_CONNECT_ERROR,        "unsupported protocol",    UNREACHABLE, false, OLD_TLS },
+        { CURLE_SSL_CONNECT_ERROR,        "protocol version",        UNREACHABLE, false, OLD_TLS },
+        { CURLE_SSL_CONNECT_ERROR,        "certificate required",    UNREACHABLE, false, WANTS_CLIENT },
+        { CURLE_SSL_CONNECT_ERROR,        "alert",                   UNREACHABLE, false, "the server broke off the TLS handshake" },
+        { CURLE_SSL_CONNECT_ERROR,        NULL,                      UNREACHABLE, true,  "the TLS handshake failed" },
+        { CURLE_RECV_ERROR,               "certificate required",    UNREACHABLE, false, WANTS_CLIENT },
+        { CURLE_RECV_ERROR,               "chunk",                   BROKEN,      false, "broken HTTP: bad chunked encoding" },
+        { CURLE_RECV_ERROR,               "alert",                   UNREACHABLE, false, "the server broke off TLS" },
+        { CURLE_RECV_ERROR,               NULL,                      UNREACHABLE, true,  "the connection broke" },
+        { CURLE_SEND_ERROR,               NULL,                      UNREACHABLE, true,  "the connection broke" },
+        { CURLE_PARTIAL_FILE,             NULL,                      UNREACHABLE, true,  "the connection ended before the body did" },
+        { CURLE_GOT_NOTHING,              NULL,                      UNREACHABLE, true,  "the server closed the connection without an answer" },
+        { CURLE_HTTP2,                    NULL,                      UNREACHABLE, true,  "HTTP/2 failed" },
+        { CURLE_HTTP2_STREAM,             NULL,                      UNREACHABLE, true,  "the HTTP/2 stream was broken off" },
+        { CURLE_UNSUPPORTED_PROTOCOL,     NULL,                      BROKEN,      false, "broken HTTP: the answer has no HTTP head" },
+        { CURLE_WEIRD_SERVER_REPLY,       NULL,                      BROKEN,      false, "broken HTTP: the answer cannot be understood" },
+        { CURLE_BAD_CONTENT_ENCODING,     NULL,                      BROKEN,      false, "broken HTTP: a coding that was not asked for" },
+        { CURLE_OUT_OF_MEMORY,            NULL,                      INTERNAL,    false, "out of memory" },
 };
 
 static const struct row *row_find(CURLcode code, const char *text)

@@ -146,7 +146,9 @@ def garbage_challenge(repo):
 @mode("auth-double-realm", HOSTILE, "a challenge with two realms", "login")
 def double_realm(repo):
     repo.raw_image()
-    repo.on_any = lambda connection: challenge(connection, f'Bearer realm="{repo.world.url_of(connection, "/token")}",realm="{repo.world.url("/secret-sink", repo.world.other_port)}",service="fake"')
+    world = repo.world
+    evil = world.url("/secret-sink", world.other_port)
+    repo.on_any = lambda connection: challenge(connection, f'Bearer realm="{world.url_of(connection, "/token")}",realm="{evil}",service="fake"')
 
 
 @mode("auth-insufficient-scope", "ok", "the first token is not enough: insufficient_scope with one more scope", "login")
@@ -159,7 +161,8 @@ def insufficient(repo):
         if token not in repo.world.tokens:
             return bearer_challenge(connection, repo)
         if repo.count("seen") == 1:
-            return challenge(connection, f'Bearer realm="{repo.world.url_of(connection, "/token")}",service="fake",scope="{wanted} repository:base/layer:pull",error="insufficient_scope"')
+            realm = repo.world.url_of(connection, "/token")
+            return challenge(connection, f'Bearer realm="{realm}",service="fake",scope="{wanted} repository:base/layer:pull",error="insufficient_scope"')
         return None
     repo.on_any = on_any
 

@@ -362,10 +362,12 @@ def error_body(name, help_text, body, content_type, status=404, code="not_found"
         return connection.reply(status, body, [("Content-Type", content_type)])
 
 
-error_body("error-errors", "404 with the specification's errors[]", b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"v1"}}]}', "application/json")
+error_body("error-errors", "404 with the specification's errors[]",
+           b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"v1"}}]}', "application/json")
 error_body("error-bare", "404 with a bare object", b'{"details":"no such thing","code":"UNKNOWN"}', "application/json")
 error_body("error-html", "404 with a page of HTML", b"<html><body><h1>404 Not Found</h1></body></html>", "text/html")
-error_body("error-control", "500 with a megabyte of text full of control characters", (b"\x1b[31mred\x07\r\nfake=log line \xff\x00" * 40000)[:1 << 20], "text/plain", 500, "upstream_error|upstream_unreachable")
+error_body("error-control", "500 with a megabyte of text full of control characters",
+           (b"\x1b[31mred\x07\r\nfake=log line \xff\x00" * 40000)[:1 << 20], "text/plain", 500, "upstream_error|upstream_unreachable")
 error_body("error-denied", "403 DENIED", b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}', "application/json", 403, "unauthorized")
 
 

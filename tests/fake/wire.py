@@ -129,10 +129,8 @@ class Server:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.tls:
-                sock = self.tls.wrap_socket(sock, server_side=True)
+                sock = self.handshake(sock)
             self.requests(Connection(sock, self))
-        except ssl.SSLError:
-            self.drain(sock)
         except (Closed, OSError, ValueError):
             pass
         finally:
@@ -141,16 +139,24 @@ class Server:
             except OSError:
                 pass
 
+    def handshake(self, sock):
+        spare = sock.dup()
+        try:
+            return self.tls.wrap_socket(sock, server_side=True)
+        except OSError:
+            self.drain(spare)
+            raise
+        finally:
+            spare.close()
+
     @staticmethod
     def drain(sock):
         """Unread bytes at close would make a RST, which eats the answer or the TLS alert."""
         try:
-            raw = sock if not isinstance(sock, ssl.SSLSocket) else socket.socket(fileno=sock.detach())
-            raw.shutdown(socket.SHUT_WR)
-            raw.settimeout(1)
-            while raw.recv(65536):
+            sock.shutdown(socket.SHUT_WR)
+            sock.settimeout(1)
+            while sock.recv(65536):
                 pass
-            raw.close()
         except OSError:
             pass
 

@@ -12,7 +12,8 @@ class Mode:
 
 
 def mode(name, code, help_text, needs="-"):
-    """Registers build(repo): it fills the repository `mode/<name>` and may set repo.on_manifest, on_blob, on_any: handlers (connection) -> None = go on, anything else = answered."""
+    """Registers build(repo): it fills the repository `mode/<name>` and may set repo.on_manifest, on_blob, on_any:
+    handlers (connection, …) -> None = go on, anything else = answered."""
     def register(build):
         assert name not in MODES, name
         MODES[name] = Mode(name, code, help_text, build, needs)

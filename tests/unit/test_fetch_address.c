@@ -95,7 +95,8 @@ static void test_cidr(void **state)
 {
         (void)state;
         static const struct { const char *text; bool exact, loose; } rows[] = {
-                { "10.0.0.0/8", true, true }, { "10.0.0.1/8", false, true }, { "10.0.0.1", true, true }, { "0.0.0.0/0", true, true }, { "::/0", true, true }, { "fd00::/8", true, true },
+                { "10.0.0.0/8", true, true }, { "10.0.0.1/8", false, true }, { "10.0.0.1", true, true }, { "0.0.0.0/0", true, true }, { "::/0", true, true },
+                { "fd00::/8", true, true },
                 { "fd00::1/128", true, true }, { "10.0.0.0/33", false, false }, { "::/129", false, false }, { "10.0.0.0/", false, false }, { "10.0.0.0/+8", false, false },
                 { "10.0.0.0/8x", false, false }, { "10.0.0/8", false, false }, { "", false, false }, { "host/8", false, false }, { "/8", false, false },
         };
@@ -244,8 +245,9 @@ static void test_url_origin(void **state)
 {
         (void)state;
         static const struct { const char *url, *origin; } rows[] = {
-                { "https://Example.ORG/x",        "https://example.org:443" }, { "http://example.org/x", "http://example.org:80" }, { "https://example.org:8443", "https://example.org:8443" },
-                { "https://[::1]/x",              "https://[::1]:443" },       { "http://2130706433/",   "http://127.0.0.1:80" },   { "https://example.org./x",   "https://example.org:443" },
+                { "https://Example.ORG/x", "https://example.org:443" }, { "http://example.org/x", "http://example.org:80" },
+                { "https://example.org:8443", "https://example.org:8443" }, { "https://example.org./x", "https://example.org:443" },
+                { "https://[::1]/x", "https://[::1]:443" }, { "http://2130706433/", "http://127.0.0.1:80" },
                 { "oci://example.org/x",          NULL },                      { "nonsense",             NULL },
         };
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -370,7 +372,8 @@ static void test_header_limits(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_filter), cmocka_unit_test(test_filter_lists), cmocka_unit_test(test_cidr), cmocka_unit_test(test_no_proxy), cmocka_unit_test(test_proxy_rules),
+                cmocka_unit_test(test_filter), cmocka_unit_test(test_filter_lists), cmocka_unit_test(test_cidr), cmocka_unit_test(test_no_proxy),
+                cmocka_unit_test(test_proxy_rules),
                 cmocka_unit_test(test_url_check), cmocka_unit_test(test_url_origin), cmocka_unit_test(test_redirect_targets), cmocka_unit_test(test_ranges),
                 cmocka_unit_test(test_headers), cmocka_unit_test(test_header_limits),
         };

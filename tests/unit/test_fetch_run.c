@@ -182,7 +182,7 @@ static void test_resume_bytes(void **state)
         free(fake_steer(client, &fake, FETCH_POST, "/_reset"));
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
                 print_message("%s\n", rows[i].mode);
-                CLEANUP(cleanup_free) char *url = mode_url(rows[i].mode), *good_url = mode_url("good-raw");
+                CLEANUP(cleanup_free) char *url = mode_url(rows[i].mode);
                 CLEANUP(probe_fini) struct probe first = PROBE, again = PROBE;
                 struct error err = { 0 };
                 struct fetch_stats before, after;
@@ -288,7 +288,8 @@ static void test_statuses(void **state)
         (void)state;
         static const struct { const char *mode; int status; unsigned requests, retry_after; } rows[] = {
                 { "status-500-once", 200, 2, 0 }, { "status-503-twice", 200, 3, 0 }, { "status-503", 503, 3, 0 }, { "status-404", 404, 1, 0 }, { "status-418", 418, 1, 0 },
-                { "status-429-once", 200, 2, 0 }, { "status-429-date", 200, 2, 0 }, { "status-429-huge", 429, 1, 86400 }, { "status-429-garbage", 429, 3, 0 }, { "error-control", 500, 3, 0 },
+                { "status-429-once", 200, 2, 0 }, { "status-429-date", 200, 2, 0 }, { "status-429-huge", 429, 1, 86400 },
+                { "status-429-garbage", 429, 3, 0 }, { "error-control", 500, 3, 0 },
                 { "error-html", 404, 1, 0 },
         };
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -459,7 +460,7 @@ static void test_reasons(void **state)
         static const struct { const char *url; bool public_only; enum error_code code; const char *piece; } rows[] = {
                 { "http://no-such-host.invalid/x",      false, ERROR_UPSTREAM_UNREACHABLE, "could not be resolved (DNS)" },
                 { "http://127.0.0.1:1/x?token=hidden",  false, ERROR_UPSTREAM_UNREACHABLE, "refused (127.0.0.1); is the server running, and on this port?" },
-                { "http://169.254.1.1/x",               false, ERROR_DENIED,               "169.254.1.1 is refused: link-local; if that is meant to be reached, list its network in network.allow" },
+                { "http://169.254.1.1/x",               false, ERROR_DENIED,               "169.254.1.1 is refused: link-local; if that is meant to be reached, list" },
                 { "http://localhost:1/x",               true,  ERROR_DENIED,               "loopback" },
                 { "http://10.1.2.3/x",                  true,  ERROR_DENIED,               "private" },
                 { "ftp://127.0.0.1/x",                  false, ERROR_BAD_URL,              "only http" },
@@ -549,42 +550,6 @@ static void test_threads(void **state)
         }
 }
 
-static void test_options(void **state)
-{
-        (void)state;
-        static const char *const bad_network[] = { "10.0.0.1/8", NULL };
-        static const struct fetch_host bad_host = { .host = "a/b" }, no_file = { .host = "h", .ca = "/nonexistent/ca.pem" }, no_pem = { .host = "h", .ca = "/etc/passwd" },
-                                       lonely_key = { .host = "h", .client_key = "/dev/null" };
-        static const struct { struct fetch_options options; const char *piece; } rows[] = {
-                { { .block = bad_network }, "network.block" }, { { .allow = bad_network }, "network.allow" }, { { .http_proxy = "nope://x" }, "network.http_proxy" },
-                { { .hosts = &bad_host, .host_count = 1 }, "a/b" }, { { .hosts = &no_file, .host_count = 1 }, "/nonexistent/ca.pem" }, { { .hosts = &no_pem, .host_count = 1 }, "holds no PEM" },
-                { { .hosts = &lonely_key, .host_count = 1 }, "client_key" },
-        };
-        for (size_t i = 0; i < COUNT_OF(rows); i++) {
-                struct fetch_client *made = NULL;
-                struct error err = { 0 };
-                assert_false(fetch_client_new(&rows[i].options, &made, &err));
-                print_message("%s\n", err.text);
-                assert_null(made);
-                assert_int_equal(err.code, ERROR_BAD_REQUEST);
-                assert_non_null(strstr(err.text, rows[i].piece));
-        }
-
-        static const struct fetch_host hosts[] = { { .host = "plain.test:5000", .plain_http = true }, { .host = "localhost:6000" }, { .host = "localhost:7000", .skip_verify = true } };
-        struct fetch_options options = { .hosts = hosts, .host_count = 3 };
-        CLEANUP(fetch_client_unref) struct fetch_client *made = NULL;
-        struct error err = { 0 };
-        assert_true(fetch_client_new(&options, &made, &err));
-        static const struct { const char *host; bool plain; } plain[] = {
-                { "plain.test:5000", true }, { "plain.test", false }, { "localhost:5000", true }, { "localhost", true }, { "127.3.2.1:80", true }, { "[::1]:5000", true }, { "10.0.0.1:5000", false },
-                { "localhost.test", false }, { "localhost:6000", true }, { "localhost:7000", false }, { "127.0.0.1.test", false },
-        };
-        for (size_t i = 0; i < COUNT_OF(plain); i++) {
-                print_message("%s\n", plain[i].host);
-                assert_int_equal(fetch_client_is_plain(made, plain[i].host), plain[i].plain);
-        }
-}
-
 static int setup(void **state)
 {
         (void)state;
@@ -609,9 +574,11 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_modes), cmocka_unit_test(test_resume_bytes), cmocka_unit_test(test_resume_not_wanted), cmocka_unit_test(test_authorization),
-                cmocka_unit_test(test_limits), cmocka_unit_test(test_statuses), cmocka_unit_test(test_methods), cmocka_unit_test(test_sink_refuses), cmocka_unit_test(test_keep_alive),
-                cmocka_unit_test(test_cancel), cmocka_unit_test(test_deadline), cmocka_unit_test(test_reasons), cmocka_unit_test(test_public_only_apart), cmocka_unit_test(test_proxy),
-                cmocka_unit_test(test_threads), cmocka_unit_test(test_options),
+                cmocka_unit_test(test_limits), cmocka_unit_test(test_statuses), cmocka_unit_test(test_methods), cmocka_unit_test(test_sink_refuses),
+                cmocka_unit_test(test_keep_alive),
+                cmocka_unit_test(test_cancel), cmocka_unit_test(test_deadline), cmocka_unit_test(test_reasons), cmocka_unit_test(test_public_only_apart),
+                cmocka_unit_test(test_proxy),
+                cmocka_unit_test(test_threads),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
 }

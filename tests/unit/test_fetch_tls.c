@@ -24,13 +24,15 @@ static void shell(const char *format, ...)
 
 static void make_ca(const char *name)
 {
-        shell("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout %s.key -out %s.pem -days 2 -subj /CN=%s -addext keyUsage=keyCertSign", name, name, name);
+        shell("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout %s.key -out %s.pem -days 2 -subj /CN=%s -addext keyUsage=keyCertSign",
+              name, name, name);
 }
 
 static void make_leaf(const char *name, const char *ca, const char *names, const char *validity)
 {
         shell("openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout %s.key -out %s.csr -subj /CN=%s && printf 'subjectAltName=%s\\n' > %s.ext && "
-              "openssl ca -batch -config ca.cnf -cert %s.pem -keyfile %s.key -in %s.csr -out %s.pem -extfile %s.ext -notext %s", name, name, name, names, name, ca, ca, name, name, name, validity);
+              "openssl ca -batch -config ca.cnf -cert %s.pem -keyfile %s.key -in %s.csr -out %s.pem -extfile %s.ext -notext %s",
+              name, name, name, names, name, ca, ca, name, name, name, validity);
 }
 
 static char *file(const char *name)
@@ -53,7 +55,8 @@ static int setup(void **state)
         for (size_t i = 0; i < COUNT_OF(names); i++)
                 unsetenv(names[i]);
         assert_non_null(mkdtemp(folder));
-        shell("touch index.txt && printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index.txt\\nnew_certs_dir=.\\nrand_serial=yes\\ndefault_md=sha256\\npolicy=p\\ndefault_days=2\\nunique_subject=no\\n"
+        shell("touch index.txt && printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index.txt\\nnew_certs_dir=.\\nrand_serial=yes\\n"
+              "default_md=sha256\\npolicy=p\\ndefault_days=2\\nunique_subject=no\\n"
               "[p]\\ncommonName=supplied\\n' > ca.cnf");
         make_ca("ca");
         make_ca("stranger");
@@ -112,7 +115,8 @@ static bool get(struct fetch_client *client, const char *url, unsigned *ret_stat
 static void test_verification(void **state)
 {
         (void)state;
-        CLEANUP(cleanup_free) char *ca = file("ca.pem"), *stranger = file("stranger.pem"), *client_pem = file("client.pem"), *client_key = file("client.key"), *stranger_key = file("stranger.key");
+        CLEANUP(cleanup_free) char *ca = file("ca.pem"), *stranger = file("stranger.pem"), *client_pem = file("client.pem");
+        CLEANUP(cleanup_free) char *client_key = file("client.key"), *stranger_key = file("stranger.key");
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
                 CLEANUP(cleanup_free) char *host = string_format("127.0.0.1:%u", rows[i].server->tls), *url = string_format("https://%s/files/plugin.wasm", host);
                 const char *const cas[] = { [CA_OURS] = ca, [CA_STRANGER] = stranger, [CA_NONE] = NULL };
@@ -143,8 +147,10 @@ static void test_boundaries(void **state)
 {
         (void)state;
         CLEANUP(cleanup_free) char *ca = file("ca.pem"), *host = string_format("127.0.0.1:%u", good.tls);
-        CLEANUP(cleanup_free) char *sibling = string_format("https://localhost:%u/files/plugin.wasm", good.tls), *down = string_format("https://%s/v2/mode/redirect-to-http/blobs/layer", host);
-        CLEANUP(cleanup_free) char *tls_to_plain = string_format("https://127.0.0.1:%u/files/plugin.wasm", good.port), *plain_to_tls = string_format("http://%s/files/plugin.wasm", host);
+        CLEANUP(cleanup_free) char *sibling = string_format("https://localhost:%u/files/plugin.wasm", good.tls);
+        CLEANUP(cleanup_free) char *down = string_format("https://%s/v2/mode/redirect-to-http/blobs/layer", host);
+        CLEANUP(cleanup_free) char *tls_to_plain = string_format("https://127.0.0.1:%u/files/plugin.wasm", good.port);
+        CLEANUP(cleanup_free) char *plain_to_tls = string_format("http://%s/files/plugin.wasm", host);
         struct fetch_host row = { .host = host, .ca = ca };
         struct fetch_options options = { .hosts = &row, .host_count = 1, .progress_timeout_ms = 2000 };
         CLEANUP(fetch_client_unref) struct fetch_client *client = NULL;
