@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "client.h"
 
 enum { PEM_BYTES_MAX = 4 << 20 };

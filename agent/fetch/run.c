@@ -299,12 +299,29 @@ static bool run_tries(struct run *run, struct error *err)
         }
 }
 
+/* A line end in a value (a hostile token, say) would become a header of its own. */
+static bool line_is_clean(const char *text)
+{
+        for (const unsigned char *c = (const unsigned char *)text; c && *c; c++)
+                if ((*c < ' ' && *c != '\t') || *c == 0x7f)
+                        return false;
+        return true;
+}
+
+static bool headers_check(const struct fetch_request *request, struct error *err)
+{
+        bool clean = line_is_clean(request->authorization) && line_is_clean(request->body_type);
+        for (size_t i = 0; clean && i < request->header_count; i++)
+                clean = line_is_clean(request->headers[i].name) && line_is_clean(request->headers[i].value);
+        return clean || refuse(err, ERROR_UPSTREAM_ERROR, "control characters in a request header (in a token that a server gave, perhaps): not sent");
+}
+
 bool fetch_run(struct fetch_client *client, const struct fetch_request *request, struct sink *body, struct fetch_response **ret_response, struct error *err)
 {
         CLEANUP(run_fini) struct run run = { .client = client, .request = request, .sink = body, .total = -1, .started_ms = clock_get_ms() };
         if (!url_parse(request->url, &run.original, err))
                 return false;
-        if (!run_tries(&run, err))
+        if (!headers_check(request, err) || !run_tries(&run, err))
                 return refuse_within(err, "%s %s", method_name(request->method), run.original.shown);
         *ret_response = TAKE(run.response);
         return true;

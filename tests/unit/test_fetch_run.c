@@ -77,11 +77,7 @@ static struct fetch_request request_of(const char *url, int64_t size)
 
 /* mode → code at this layer (OK = the layer's bytes, whole), and a piece of the text */
 static const struct { const char *mode; enum error_code code; const char *piece; } modes[] = {
-        { "good-raw",                   OK,                          NULL },
-        { "good-large",                 OK,                          NULL },
-        { "http10",                     OK,                          NULL },
-        { "interim",                    OK,                          NULL },
-        { "trailers",                   OK,                          NULL },
+        { "good-raw", OK, NULL }, { "good-large", OK, NULL }, { "http10", OK, NULL }, { "interim", OK, NULL }, { "trailers", OK, NULL },
         { "short-body",                 ERROR_CHECKSUM_MISMATCH,     "bytes instead of" },
         { "long-body",                  ERROR_CHECKSUM_MISMATCH,     "bytes instead of" },
         { "short-chunked",              ERROR_CHECKSUM_MISMATCH,     "1000 bytes instead of" },
@@ -133,10 +129,7 @@ static const struct { const char *mode; enum error_code code; const char *piece;
         { "redirect-refused",           ERROR_UPSTREAM_UNREACHABLE,  "refused (127.0.0.1); is the server running" },
         { "redirect-relative",          OK,                          NULL },
         { "redirect-cross-host",        OK,                          NULL },
-        { "redirect-cross-301",         OK,                          NULL },
-        { "redirect-cross-302",         OK,                          NULL },
-        { "redirect-cross-303",         OK,                          NULL },
-        { "redirect-cross-308",         OK,                          NULL },
+        { "redirect-cross-301", OK, NULL }, { "redirect-cross-302", OK, NULL }, { "redirect-cross-303", OK, NULL }, { "redirect-cross-308", OK, NULL },
         { "redirect-back",              OK,                          NULL },
         { "redirect-expires",           OK,                          NULL },
 };
@@ -208,16 +201,16 @@ static void test_resume_not_wanted(void **state)
         (void)state;
         struct error err = { 0 };
         CLEANUP(cleanup_free) char *url = mode_url("resume");
-        for (int stubborn = 0; stubborn < 2; stubborn++) {
+        for (int rigid = 0; rigid < 2; rigid++) {
                 free(fake_steer(client, &fake, FETCH_POST, "/_reset"));
                 CLEANUP(probe_fini) struct probe probe = PROBE;
                 CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
                 struct fetch_request request = request_of(url, -1);
                 request.resume = false;
-                if (stubborn)
+                if (rigid)
                         probe.sink.restart = NULL;
-                assert_int_equal(fetch_run(client, &request, &probe.sink, &response, &err), !stubborn);
-                assert_int_equal(probe.restarts, !stubborn);
+                assert_int_equal(fetch_run(client, &request, &probe.sink, &response, &err), !rigid);
+                assert_int_equal(probe.restarts, !rigid);
                 assert_int_equal(log_count("bytes="), 0);
         }
         assert_int_equal(err.code, ERROR_UPSTREAM_UNREACHABLE);
@@ -363,6 +356,26 @@ static void test_sink_refuses(void **state)
         assert_false(fetch_run(client, &request, &probe.sink, &response, &err));
         assert_int_equal(err.code, ERROR_STORE_FULL);
         assert_int_equal(log_count("\"method\""), 1);
+}
+
+static void test_header_injection(void **state)
+{
+        (void)state;
+        CLEANUP(cleanup_free) char *url = string_format("http://127.0.0.1:%u/files/plugin.wasm", fake.port);
+        struct fetch_header header = { "X-A", "b\nX-Injected: 1" };
+        log_clear();
+        for (int i = 0; i < 2; i++) {
+                struct error err = { 0 };
+                struct fetch_response *response = NULL;
+                struct fetch_request request = request_of(url, -1);
+                request.authorization = i ? "Bearer a\r\nX-Injected: 1" : NULL;
+                request.headers = &header;
+                request.header_count = i ? 0 : 1;
+                assert_false(fetch_plain(&request, &response, &err));
+                assert_int_equal(err.code, ERROR_UPSTREAM_ERROR);
+                assert_null(strstr(err.text, "Injected"));
+        }
+        assert_int_equal(log_count("\"method\""), 0);
 }
 
 static unsigned connections(void)
@@ -578,7 +591,7 @@ int main(void)
                 cmocka_unit_test(test_keep_alive),
                 cmocka_unit_test(test_cancel), cmocka_unit_test(test_deadline), cmocka_unit_test(test_reasons), cmocka_unit_test(test_public_only_apart),
                 cmocka_unit_test(test_proxy),
-                cmocka_unit_test(test_threads),
+                cmocka_unit_test(test_threads), cmocka_unit_test(test_header_injection),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
 }
