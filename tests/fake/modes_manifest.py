@@ -1,0 +1,254 @@
+"""modes_manifest: manifests and indexes that lie, contradict themselves or are too much."""
+import json
+from content import CNCF_CONFIG, CNCF_LAYER, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCI_TAR, SCHEMA1, WASME_CONFIG, WASME_LAYER
+from content import descriptor, embedded, encode, image, index, noise, sha256, wasm
+from world import mode
+
+MALFORMED = "upstream_error|unsupported_image"
+
+
+def document_mode(name, code, help_text, media_type=None):
+    """The function gives the manifest: dict or bytes; parts(repo) makes an honest config and layer."""
+    def register(make):
+        @mode(name, code, help_text)
+        def build(repo):
+            document = make(repo)
+            repo.manifest(document, media_type, tag="v1")
+        return make
+    return register
+
+
+def parts(repo):
+    return repo.layer(WASME_CONFIG, b"{}"), repo.layer(WASME_LAYER, wasm(repo.name))
+
+
+def honest(repo, **more):
+    config, layer = parts(repo)
+    return image(config, [layer], **more)
+
+
+# ---- JSON
+@document_mode("json-duplicate", MALFORMED, "layers twice: the second is another module")
+def duplicate(repo):
+    text = encode(honest(repo)).decode()
+    return (text[:-1] + ',"layers":' + json.dumps([repo.layer(WASME_LAYER, wasm("evil"))]) + "}").encode()
+
+
+@document_mode("json-truncated", MALFORMED, "JSON that ends in the middle")
+def truncated(repo):
+    return encode(honest(repo))[:-10]
+
+
+@document_mode("json-trailing", MALFORMED, "JSON with something after it")
+def trailing(repo):
+    return encode(honest(repo)) + b" {}"
+
+
+@document_mode("json-bad-utf8", MALFORMED, "JSON with bytes that are no UTF-8")
+def bad_utf8(repo):
+    return encode(honest(repo, annotations={"a": "b"})).replace(b'"b"', b'"\xff\xfe"')
+
+
+@document_mode("json-deep", MALFORMED, "arrays 100 000 deep")
+def deep(repo):
+    return encode(honest(repo))[:-1] + b',"x":' + b"[" * 100000 + b"]" * 100000 + b"}"
+
+
+@document_mode("json-many-nodes", MALFORMED + "|too_large", "a million numbers")
+def many_nodes(repo):
+    return encode(honest(repo))[:-1] + b',"x":[' + b",".join([b"0"] * 1000000) + b"]}"
+
+
+@document_mode("json-array", MALFORMED, "an array instead of an object")
+def array(repo):
+    return b"[]"
+
+
+@document_mode("json-empty", MALFORMED, "an empty body")
+def empty(repo):
+    return b""
+
+
+@document_mode("json-html", MALFORMED, "a page of HTML with status 200", "text/html")
+def html(repo):
+    return b"<html><body>Please sign in</body></html>"
+
+
+@document_mode("manifest-too-large", "too_large", "a manifest of 5 MiB")
+def too_large(repo):
+    return encode(honest(repo, annotations={"pad": "x" * (5 << 20)}))
+
+
+# ---- kinds
+@document_mode("both-kinds", MALFORMED, "layers and manifests in one document (CVE-2021-41190)")
+def both(repo):
+    return honest(repo, manifests=[])
+
+
+@document_mode("index-with-layers", MALFORMED, "an index that has layers too")
+def index_layers(repo):
+    child = repo.raw_image(tag=None)
+    config, layer = parts(repo)
+    return index([child], layers=[layer], config=config)
+
+
+@document_mode("type-mismatch", MALFORMED, "mediaType says index, Content-Type image", OCI_MANIFEST)
+def type_mismatch(repo):
+    return honest(repo) | {"mediaType": OCI_INDEX}
+
+
+@document_mode("type-unknown", MALFORMED, "an unknown Content-Type and mediaType", "application/vnd.example.thing+json")
+def type_unknown(repo):
+    return honest(repo) | {"mediaType": "application/vnd.example.thing+json"}
+
+
+@document_mode("schema-version", MALFORMED, "schemaVersion 3")
+def schema_version(repo):
+    return honest(repo) | {"schemaVersion": 3}
+
+
+@document_mode("schema-text", MALFORMED, "schemaVersion \"2\"")
+def schema_text(repo):
+    return honest(repo) | {"schemaVersion": "2"}
+
+
+@document_mode("schema1", MALFORMED, "Docker schema 1", SCHEMA1)
+def schema1(repo):
+    return {"schemaVersion": 1, "name": repo.name, "tag": "v1", "fsLayers": [{"blobSum": parts(repo)[1]["digest"]}], "history": [{"v1Compatibility": "{}"}], "signatures": []}
+
+
+@document_mode("no-layers", MALFORMED, "no layers at all")
+def no_layers(repo):
+    return honest(repo) | {"layers": []}
+
+
+@document_mode("layers-object", MALFORMED, "layers is an object")
+def layers_object(repo):
+    return honest(repo) | {"layers": {}}
+
+
+@document_mode("unknown-layers", "unsupported_image", "only layers of unknown types")
+def unknown_layers(repo):
+    return image(parts(repo)[0], [repo.layer("application/vnd.example.one", b"1"), repo.layer("application/vnd.example.two", b"2")])
+
+
+@document_mode("two-wasm-layers", "unsupported_image", "two application/wasm layers")
+def two_wasm(repo):
+    return image(repo.layer(CNCF_CONFIG, b"{}"), [repo.layer(CNCF_LAYER, wasm("one")), repo.layer(CNCF_LAYER, wasm("two"))])
+
+
+@document_mode("layers-129", "unsupported_image|too_large|upstream_error", "129 layers")
+def layers_129(repo):
+    return image(repo.layer(OCI_CONFIG, b"{}"), [repo.layer("application/x-junk", noise(str(at), 30)) for at in range(128)] + [repo.layer(WASME_LAYER, wasm(repo.name))])
+
+
+# ---- indexes
+@document_mode("index-1001", "unsupported_image|too_large|upstream_error", "1001 children")
+def index_1001(repo):
+    return index([repo.raw_image(tag=None)] * 1001)
+
+
+@document_mode("index-empty", "unsupported_image", "no children")
+def index_empty(repo):
+    return index([])
+
+
+@document_mode("index-deep", "unsupported_image|upstream_error", "indexes nested 12 deep")
+def index_deep(repo):
+    child = repo.raw_image(tag=None)
+    for _ in range(12):
+        child = repo.manifest(index([child]), OCI_INDEX)
+    return index([child])
+
+
+@document_mode("index-loop", "unsupported_image|checksum_mismatch|upstream_error", "an index that names itself: the child's digest cannot match")
+def index_loop(repo):
+    fake = {"mediaType": OCI_INDEX, "digest": "sha256:" + "1" * 64, "size": 500}
+    document = encode(index([fake]))
+    repo.manifests[fake["digest"]] = (OCI_INDEX, document)
+    return document
+
+
+@document_mode("index-platforms", "unsupported_image", "two children for platforms that are not ours")
+def platforms(repo):
+    child = repo.raw_image(tag=None)
+    return index([child | {"platform": {"os": "windows", "architecture": "amd64"}}, child | {"platform": {"os": "plan9", "architecture": "mips"}}])
+
+
+@document_mode("child-missing", "not_found|upstream_error", "the child is not in the registry")
+def child_missing(repo):
+    return index([descriptor(OCI_MANIFEST, b"not there")])
+
+
+@document_mode("child-wrong-digest", "checksum_mismatch", "the child's bytes are not what its digest says")
+def child_wrong(repo):
+    child = repo.raw_image(tag=None)
+    evil = repo.raw_image(wasm("evil"), tag=None)
+    repo.manifests[child["digest"]] = repo.manifests[evil["digest"]]
+    return index([child | {"size": evil["size"]}])
+
+
+@document_mode("child-wrong-size", "checksum_mismatch", "the child's size in the index is wrong")
+def child_size(repo):
+    child = repo.raw_image(tag=None)
+    return index([child | {"size": child["size"] + 1}])
+
+
+@document_mode("child-wrong-type", MALFORMED + "|checksum_mismatch", "the index calls an image an index")
+def child_type(repo):
+    return index([repo.raw_image(tag=None) | {"mediaType": OCI_INDEX}])
+
+
+# ---- descriptors
+def layer_change(name, code, help_text, **change):
+    @document_mode(name, code, help_text)
+    def make(repo):
+        config, layer = parts(repo)
+        return image(config, [{key: value for key, value in (layer | change).items() if value is not None}])
+
+
+layer_change("size-negative", MALFORMED, "a layer of size -1", size=-1)
+layer_change("size-huge", "too_large", "a layer that claims 1 TiB", size=1 << 40)
+layer_change("size-overflow", MALFORMED + "|too_large", "a layer of size 2^64", size=1 << 64)
+layer_change("size-real", MALFORMED, "a layer of size 10.5", size=10.5)
+layer_change("size-text", MALFORMED, "a layer whose size is a string", size="100")
+layer_change("size-missing", MALFORMED, "a layer without size", size=None)
+layer_change("size-lying", "checksum_mismatch", "a layer whose size is one too few", size=10)
+layer_change("digest-missing", MALFORMED, "a layer without digest", digest=None)
+layer_change("digest-md5", MALFORMED, "a layer with an md5 digest", digest="md5:d41d8cd98f00b204e9800998ecf8427e")
+layer_change("digest-path", MALFORMED, "a digest that is a path (CVE-2024-3727)", digest="sha256:../../../../etc/passwd")
+layer_change("digest-upper", MALFORMED, "a digest in upper case", digest="sha256:" + "AB" * 32)
+layer_change("digest-absent", "not_found|upstream_error", "a layer that is not in the registry", digest="sha256:" + "0" * 64)
+layer_change("type-missing", MALFORMED, "a layer without mediaType", mediaType=None)
+layer_change("data-other", MALFORMED + "|checksum_mismatch", "embedded data that is not what the digest says", data="AGFzbQEAAAA=")
+layer_change("data-not-base64", MALFORMED + "|checksum_mismatch", "embedded data that is no base64", data="!!!!")
+
+
+@document_mode("data-size", MALFORMED + "|checksum_mismatch", "embedded data of the right digest with a wrong size")
+def data_size(repo):
+    layer = embedded(WASME_LAYER, wasm(repo.name))
+    return image(parts(repo)[0], [layer | {"size": layer["size"] + 1}])
+
+
+@mode("digest-sha512", "ok", "the layer's digest is a sha512")
+def sha512(repo):
+    import hashlib
+    module = wasm(repo.name)
+    digest = "sha512:" + hashlib.sha512(module).hexdigest()
+    repo.blobs[digest] = module
+    repo.manifest(image(parts(repo)[0], [{"mediaType": WASME_LAYER, "digest": digest, "size": len(module)}]), tag="v1")
+
+
+@mode("config-missing", "ok|not_found|upstream_error", "the config blob of a tar image is not in the registry")
+def config_missing(repo):
+    repo.tar_image()
+    config = min(repo.blobs, key=lambda digest: len(repo.blobs[digest]))
+    del repo.blobs[config]
+
+
+@mode("config-diff-id", "checksum_mismatch|unsupported_image|ok", "diff_ids of the config do not match the layer")
+def diff_id(repo):
+    from content import gz, tar
+    archive = tar([("plugin.wasm", wasm(repo.name))])
+    config = repo.layer(OCI_CONFIG, encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [sha256(b"other")]}}))
+    repo.manifest(image(config, [repo.layer(OCI_TAR + "+gzip", gz(archive))]), tag="v1")
