@@ -9,6 +9,8 @@
 
 struct fetch_client;
 
+enum { MANIFEST_BYTES_MAX = 4 << 20 };    /* contract section 7 */
+
 /* host[:port]/path[:tag][@digest] after normalisation (docker.io, library/, latest). Plain value; reference_fini frees. */
 struct reference {
         char *host;                       /* "docker.io", "localhost:5000", "[::1]:5000" */
