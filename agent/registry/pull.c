@@ -131,8 +131,12 @@ static bool manifest_head(const struct registry_call *call, const char *url, con
                 .deadline_ms = call->deadline_ms, .redirects_max = FETCH_REDIRECTS_MAX, .cancel = call->cancel,
         };
 
-        if (!pull_run(call, &request, NULL, &response, err))
-                return response && is_head_unable(response, url) && manifest_get(call, url, name, ret_manifest, err);
+        if (!pull_run(call, &request, NULL, &response, err)) {
+                if (!response || !is_head_unable(response, url))
+                        return false;
+                *err = (struct error){ 0 };
+                return manifest_get(call, url, name, ret_manifest, err);
+        }
 
         /* Asked by digest, another digest in the answer is no answer. */
         if (!told_digest(response, &told) || (name_digest(name, &named) && !digest_equal(&told, &named)))

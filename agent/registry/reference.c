@@ -231,7 +231,7 @@ static bool is_identifier(const char *text)
 /* normalize.go splitDockerDomain: is the piece before the first '/' a host? */
 static bool is_host(struct span first)
 {
-        if (span_equal(first, "localhost"))
+        if (span_equal(first, "localhost") || (first.bytes > 0 && first.start[0] == '['))
                 return true;
         for (size_t i = 0; i < first.bytes; i++)
                 if (strchr(".:", first.start[i]) || is_upper(first.start[i]))
