@@ -3,7 +3,8 @@
  * How it fails: a body without words is not quoted; a body that repeats a credential is never quoted.
  * How it ends: the error is filled, nothing else is kept.
  *
- * Shapes (measured): {"errors":[{"code","message"}]} whatever the Content-Type says, a bare {"code","message"} (zot), {"details"}; OAuth2 {"error","error_description"}; plain text.
+ * Shapes (measured): {"errors":[{"code","message"}]} whatever the Content-Type says, a bare {"code","message"} (zot), {"details"}; OAuth2 {"error","error_description"};
+ * plain text.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /*
- * How it goes: one walk over the header: a scheme, then its parameters; behind a comma a token that is followed by '=' goes on with the parameters, any other token is the next scheme (RFC 7235 2.1).
- * How it fails: it does not: at the first thing that is no such text the walk stops, and what was read before it stays (as in containerd and oras). A challenge with a doubled realm, service or scope is
- *               left out, because two readers could take different ones.
+ * How it goes: one walk over the header: a scheme, then its parameters; behind a comma a token that is followed by '=' goes on with the parameters, any other token is
+ *               the next scheme (RFC 7235 2.1).
+ * How it fails: it does not: at the first thing that is no such text the walk stops, and what was read before it stays (as in containerd and oras). A challenge with a
+ *               doubled realm, service or scope is left out, because two readers could take different ones.
  * How it ends: challenge_fini() frees the texts of each.
  */
 #include <stdlib.h>

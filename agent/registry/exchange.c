@@ -1,5 +1,6 @@
 /*
- * How it goes: the realm is checked, then asked: a refresh token by OAuth2 POST (and by GET where the server does not know that), anything else by GET with Basic, nobody by GET alone.
+ * How it goes: the realm is checked, then asked: a refresh token by OAuth2 POST (and by GET where the server does not know that), anything else by GET with Basic, nobody
+ *               by GET alone.
  * How it fails: refused credentials are ERROR_UNAUTHORIZED with the server's words; an answer without a token is ERROR_UPSTREAM_ERROR. Redirects are never followed.
  * How it ends: bodies and tokens are wiped; the caller owns the token.
  *
@@ -105,7 +106,17 @@ static void form_format(const struct token_want *want, const struct secret *refr
         parameter_append(form, 0, "refresh_token", secret_get_text(refresh_token));
 }
 
-static bool request_run(const struct token_want *want, const struct fetch_request *kind, struct buffer *body, struct fetch_response **ret_response, struct error *err)
+/* One answer of a token server, and what it was asked with. */
+struct reply { struct buffer body; struct fetch_response *response; struct secret *authorization; };
+
+static void reply_fini(struct reply *reply)
+{
+        buffer_fini_secret(&reply->body);
+        fetch_response_free(&reply->response);
+        secret_free(&reply->authorization);
+}
+
+static bool request_run(const struct token_want *want, const struct fetch_request *kind, struct reply *reply, struct error *err)
 {
         static const struct fetch_header accept[] = { { "Accept", "application/json" } };
         struct fetch_request request = *kind;
@@ -113,8 +124,8 @@ static bool request_run(const struct token_want *want, const struct fetch_reques
 
         if (!realm_check(want->call, want->realm, &request.public_only, err))
                 return false;
-        body->limit = TOKEN_BODY_BYTES_MAX;
-        sink_buffer_init(&sink, body, "token");
+        reply->body.limit = TOKEN_BODY_BYTES_MAX;
+        sink_buffer_init(&sink, &reply->body, "token");
         request.headers = accept;
         request.header_count = COUNT_OF(accept);
         request.size_limit = TOKEN_BODY_BYTES_MAX;
@@ -122,20 +133,20 @@ static bool request_run(const struct token_want *want, const struct fetch_reques
         request.deadline_ms = want->call->deadline_ms;
         request.redirects_max = 0;
         request.cancel = want->call->cancel;
-        if (!fetch_run(want->call->registry->fetch, &request, &sink.sink, ret_response, err))
+        if (!fetch_run(want->call->registry->fetch, &request, &sink.sink, &reply->response, err))
                 return refuse_within(err, "token server");
         return true;
 }
 
-static bool answer_use(const struct token_want *want, const struct fetch_response *response, const struct buffer *body, const struct secret *authorization, struct token_answer *ret_answer, struct error *err)
+static bool reply_use(const struct token_want *want, const struct reply *reply, struct token_answer *ret_answer, struct error *err)
 {
         CLEANUP(cleanup_free) char *realm = string_copy_bytes(want->realm, strcspn(want->realm, "?"));
         CLEANUP(cleanup_free) char *what = string_format("token server %s", realm);
-        struct answer answer = { what, want->call->login, response, authorization };
-        int status = fetch_response_get_status(response);
+        struct answer answer = { what, want->call->login, reply->response, reply->authorization };
+        int status = fetch_response_get_status(reply->response);
 
         if (status == 200) {
-                if (!token_answer_parse(body->data ? body->data : "", body->used, clock_get_wall_s(), ret_answer, err))
+                if (!token_answer_parse(reply->body.data ? reply->body.data : "", reply->body.used, clock_get_wall_s(), ret_answer, err))
                         return refuse_within(err, "%s", what);
                 return true;
         }
@@ -151,37 +162,36 @@ static bool answer_use(const struct token_want *want, const struct fetch_respons
 /* *ret_known false: the server does not know OAuth2 (404 by the specification, 405 by common sense), nothing is decided. */
 static bool exchange_post(const struct token_want *want, const struct secret *refresh_token, struct token_answer *ret_answer, bool *ret_known, struct error *err)
 {
-        CLEANUP(buffer_fini_secret) struct buffer form = { 0 }, body = { 0 };
-        CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
+        CLEANUP(buffer_fini_secret) struct buffer form = { 0 };
+        CLEANUP(reply_fini) struct reply reply = { 0 };
 
         form_format(want, refresh_token, &form);
         struct fetch_request request = { .method = FETCH_POST, .url = want->realm, .body = form.data, .body_type = "application/x-www-form-urlencoded" };
         *ret_known = true;
-        if (!request_run(want, &request, &body, &response, err))
+        if (!request_run(want, &request, &reply, err))
                 return false;
-        *ret_known = fetch_response_get_status(response) != 404 && fetch_response_get_status(response) != 405;
-        return *ret_known && answer_use(want, response, &body, NULL, ret_answer, err);
+        *ret_known = fetch_response_get_status(reply.response) != 404 && fetch_response_get_status(reply.response) != 405;
+        return *ret_known && reply_use(want, &reply, ret_answer, err);
 }
 
 static bool exchange_get(const struct token_want *want, struct token_answer *ret_answer, struct error *err)
 {
-        CLEANUP(buffer_fini_secret) struct buffer body = { 0 };
         CLEANUP(buffer_fini) struct buffer url = { 0 };
-        CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
-        CLEANUP(secret_free) struct secret *authorization = NULL;
+        CLEANUP(reply_fini) struct reply reply = { 0 };
         const struct login *login = want->call->login;
         char who[128];
 
         if (login_has_basic(login))
-                authorization = basic_format(login->username, login->password);
+                reply.authorization = basic_format(login->username, login->password);
         else if (!login_is_anonymous(login))
-                return refuse(err, ERROR_UNAUTHORIZED, "token server %.*s does not take identity tokens, and %s has no user name with a password", (int)strcspn(want->realm, "?"), want->realm,
+                return refuse(err, ERROR_UNAUTHORIZED, "token server %.*s does not take identity tokens, and %s has no user name with a password", (int)strcspn(want->realm,
+                        "?"), want->realm,
                               login_describe(login, who, sizeof who));
         query_format(want, &url);
         if (url.used > URL_BYTES_MAX)
                 return refuse(err, ERROR_UPSTREAM_ERROR, "the challenge of %s makes a token request of %zu bytes", want->call->endpoint, url.used);
-        struct fetch_request request = { .method = FETCH_GET, .url = url.data, .authorization = authorization ? secret_get_text(authorization) : NULL };
-        return request_run(want, &request, &body, &response, err) && answer_use(want, response, &body, authorization, ret_answer, err);
+        struct fetch_request request = { .method = FETCH_GET, .url = url.data, .authorization = reply.authorization ? secret_get_text(reply.authorization) : NULL };
+        return request_run(want, &request, &reply, err) && reply_use(want, &reply, ret_answer, err);
 }
 
 bool token_exchange(const struct token_want *want, struct token_answer *ret_answer, struct error *err)

@@ -1,7 +1,8 @@
 /*
- * How it goes: strict JSON, then the kind from mediaType and Content-Type, then the descriptors one by one; unknown members are ignored, `urls` of descriptors above all (CVE-2020-15157).
- * How it fails: what no honest registry sends (no JSON, both layers and manifests, bad digests, embedded data that is not what the descriptor says) is ERROR_UPSTREAM_ERROR; what is honest but not for us
- *               (schema 1, unknown types, too many layers) is ERROR_UNSUPPORTED_IMAGE. A half-read manifest is freed.
+ * How it goes: strict JSON, then the kind from mediaType and Content-Type, then the descriptors one by one; unknown members are ignored, `urls` of descriptors above all
+ *               (CVE-2020-15157).
+ * How it fails: what no honest registry sends (no JSON, both layers and manifests, bad digests, embedded data that is not what the descriptor says) is
+ *               ERROR_UPSTREAM_ERROR; what is honest but not for us (schema 1, unknown types, too many layers) is ERROR_UNSUPPORTED_IMAGE. A half-read manifest is freed.
  * How it ends: manifest_fini() frees the texts, the embedded data and the document.
  *
  * Rules: [oci] 1.5 steps 4 to 7; type confusion: CVE-2021-41190.
@@ -264,7 +265,8 @@ static bool document_read(const struct value *document, const char *content_type
         manifest->media_type = string_copy(type);
         if (!members_check(document, manifest->kind, err))
                 return false;
-        if (!value_read_text(document, "artifactType", ERROR_UPSTREAM_ERROR, &artifact_type, err) || !value_read_map(document, "annotations", ERROR_UPSTREAM_ERROR, &annotations, err))
+        if (!value_read_text(document, "artifactType", ERROR_UPSTREAM_ERROR, &artifact_type, err) || !value_read_map(document, "annotations", ERROR_UPSTREAM_ERROR,
+                &annotations, err))
                 return refuse_within(err, "manifest");
         manifest->artifact_type = string_copy(artifact_type);
         return manifest->kind == MANIFEST_INDEX ? items_read(document, "manifests", CHILDREN_MAX, manifest, err) : image_read(document, manifest, err);

@@ -22,7 +22,8 @@ static const char *const child_types[] = {
 
 /* artifactType of what is about an image, not an image. An artifactType alone says nothing: crane copies the config's type there (measured). */
 static const char *const about_types[] = {
-        "application/vnd.dev.sigstore.", "application/vnd.dev.cosign", "application/vnd.cncf.notary.", "application/vnd.in-toto", "application/spdx", "text/spdx", "application/vnd.cyclonedx",
+        "application/vnd.dev.sigstore.", "application/vnd.dev.cosign", "application/vnd.cncf.notary.", "application/vnd.in-toto", "application/spdx", "text/spdx",
+                "application/vnd.cyclonedx",
         "application/vnd.syft", "application/sarif", "application/vnd.docker.attestation", "application/vnd.goharbor.harbor.sbom", "application/vnd.goharbor.harbor.accessory",
         "application/vnd.security.", "application/vnd.openvex", NULL,
 };
@@ -44,7 +45,8 @@ static bool is_child(const struct descriptor *item)
 static const char *host_architecture(const struct utsname *name)
 {
         static const struct { const char *machine, *architecture; } rows[] = {
-                { "x86_64", "amd64" }, { "aarch64", "arm64" }, { "i386", "386" }, { "i586", "386" }, { "i686", "386" }, { "armv6l", "arm" }, { "armv7l", "arm" }, { "loongarch64", "loong64" },
+                { "x86_64", "amd64" }, { "aarch64", "arm64" }, { "i386", "386" }, { "i586", "386" }, { "i686", "386" }, { "armv6l", "arm" }, { "armv7l", "arm" },
+                        { "loongarch64", "loong64" },
         };
 
         for (size_t i = 0; i < COUNT_OF(rows); i++)

@@ -39,25 +39,24 @@ static void warnings_log(const char *url, const struct fetch_response *response)
                 LOG_DEBUG("registry_warning", LOG_TEXT("url", url), LOG_TEXT("warning", string_printable(warning, strlen(warning), text, sizeof text)));
 }
 
+/* *ret_response is set for a refused status too: HEAD looks at it. */
 static bool pull_run(const struct registry_call *call, const struct fetch_request *request, struct sink *sink, struct fetch_response **ret_response, struct error *err)
 {
-        CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
-        CLEANUP(secret_free) struct secret *authorization = NULL;
+        CLEANUP(session_result_fini) struct session_result result = { 0 };
 
-        if (!session_run(call, request, sink, &response, &authorization, err))
+        if (!session_run(call, request, sink, &result, err))
                 return false;
-        warnings_log(request->url, response);
+        warnings_log(request->url, result.response);
 
-        int status = fetch_response_get_status(response);
-        if (status != 200 && !(status == 206 && request->resume)) {
+        int status = fetch_response_get_status(result.response);
+        bool ok = status == 200 || (status == 206 && request->resume);
+        if (!ok) {
                 CLEANUP(cleanup_free) char *what = string_format("%s %.*s", method_get_name(request->method), (int)strcspn(request->url, "?"), request->url);
-                struct answer answer = { what, call->login, response, authorization };
+                struct answer answer = { what, call->login, result.response, result.authorization };
                 answer_refuse(&answer, err);
-                *ret_response = TAKE(response);
-                return false;
         }
-        *ret_response = TAKE(response);
-        return true;
+        *ret_response = TAKE(result.response);
+        return ok;
 }
 
 /* What a HEAD or a lying registry says is a hint: only compared, or used to find that nothing changed. */
@@ -201,6 +200,7 @@ bool registry_fetch_blob(const struct registry_call *call, const struct descript
         if (!pull_run(call, &request, &count.sink, &response, err))
                 return false;
         if (count.count != descriptor->size_bytes)
-                return refuse(err, ERROR_CHECKSUM_MISMATCH, "GET %.*s: %llu bytes instead of %llu", (int)strcspn(url, "?"), url, (unsigned long long)count.count, (unsigned long long)descriptor->size_bytes);
+                return refuse(err, ERROR_CHECKSUM_MISMATCH, "GET %.*s: %llu bytes instead of %llu", (int)strcspn(url, "?"), url, (unsigned long long)count.count,
+                        (unsigned long long)descriptor->size_bytes);
         return true;
 }

@@ -1,5 +1,6 @@
 /*
- * How it goes: the realm's URL is read strictly; the same host as the registry, or a pair that is built in or configured, may see the login; anybody else may be asked anonymously, at public addresses only.
+ * How it goes: the realm's URL is read strictly; the same host as the registry, or a pair that is built in or configured, may see the login; anybody else may be asked
+ *               anonymously, at public addresses only.
  * How it fails: ERROR_UNAUTHORIZED before any byte is sent, naming the realm's host and the option that would allow it.
  * How it ends: nothing is kept.
  *
@@ -12,7 +13,8 @@
 
 enum { SCOPES_MAX = 4, SCOPE_BYTES_MAX = 512 };
 
-static const char *const built_in_pairs[] = { "registry-1.docker.io auth.docker.io", "docker.io auth.docker.io", "index.docker.io auth.docker.io", "registry.gitlab.com gitlab.com", NULL };
+static const char *const built_in_pairs[] = { "registry-1.docker.io auth.docker.io", "docker.io auth.docker.io", "index.docker.io auth.docker.io",
+        "registry.gitlab.com gitlab.com", NULL };
 
 /* `text` of `length` names the host, alone or with the port that is used. */
 static bool names_host(const char *text, size_t length, const struct authority *authority)
@@ -47,13 +49,15 @@ bool realm_check(const struct registry_call *call, const char *realm, bool *ret_
         if (!authority_parse(call->endpoint, &here))
                 return refuse(err, ERROR_INTERNAL, "registry endpoint \"%s\" is no URL", call->endpoint);
         if (!authority_parse(realm, &there))
-                return refuse(err, ERROR_UNAUTHORIZED, "registry %s names \"%s\" as token server, which is no plain http(s) URL", here.host, string_printable(realm, strcspn(realm, "@?#"), text, sizeof text));
+                return refuse(err, ERROR_UNAUTHORIZED, "registry %s names \"%s\" as token server, which is no plain http(s) URL", here.host, string_printable(realm,
+                        strcspn(realm, "@?#"), text, sizeof text));
         if (!there.is_tls && here.is_tls)
                 return refuse(err, ERROR_UNAUTHORIZED, "registry %s is on https but names the token server %s on http; nothing was sent there", here.host, there.host);
 
         bool trusted = strcmp(there.host, here.host) == 0 || is_paired(built_in_pairs, &here, &there) || is_paired((const char *const *)call->registry->realm_pairs, &here, &there);
         if (!trusted && !login_is_anonymous(call->login))
-                return refuse(err, ERROR_UNAUTHORIZED, "registry %s names the token server %s; credentials go there only if registries.\"%s\".token_realms lists it", here.host, there.host, here.host);
+                return refuse(err, ERROR_UNAUTHORIZED, "registry %s names the token server %s; credentials go there only if registries.\"%s\".token_realms lists it", here.host,
+                        there.host, here.host);
         *ret_public_only = !trusted;
         return true;
 }
@@ -77,7 +81,8 @@ static bool scope_is_pull(const char *scope, size_t length)
         }
         if (first == last || last == first + 1)
                 return false;
-        return string_starts_with(scope, "repository") && (scope[10] == ':' || scope[10] == '(') && (size_t)(scope + length - last) == strlen(":pull") && memcmp(last, ":pull", 5) == 0;
+        return string_starts_with(scope, "repository") && (scope[10] == ':' || scope[10] == '(') && (size_t)(scope + length - last) == strlen(":pull") && memcmp(last, ":pull",
+                5) == 0;
 }
 
 char *scopes_format(const char *path, const char *challenge_scope)

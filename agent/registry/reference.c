@@ -1,5 +1,6 @@
 /*
- * How it goes: the text is cut at the first '@' (digest), the first '/' decides between host and path by the rule of the Docker world, the first ':' of what is left is the tag; every piece is then checked by its own grammar.
+ * How it goes: the text is cut at the first '@' (digest), the first '/' decides between host and path by the rule of the Docker world, the first ':' of what is left is
+ *               the tag; every piece is then checked by its own grammar.
  * How it fails: the first rule that is broken ends it with ERROR_BAD_URL and the rule in words; a text with userinfo is never repeated in the error.
  * How it ends: reference_fini() frees the three texts; a failed parse leaves nothing.
  *
@@ -173,7 +174,8 @@ static bool path_check(struct span path, struct error *err)
         do {
                 more = span_cut(&part, '/', &rest);
                 if (!component_valid(part, &upper))
-                        return refuse(err, ERROR_BAD_URL, "reference: \"%s\" is no repository path (lower-case letters and digits, joined by single '.', '_', '__' or '-'; parts by '/')", shown(path, text));
+                        return refuse(err, ERROR_BAD_URL,
+                                "reference: \"%s\" is no repository path (lower-case letters and digits, joined by single '.', '_', '__' or '-'; parts by '/')", shown(path, text));
                 part = rest;
         } while (more);
 

@@ -75,6 +75,9 @@ void memory_forget(const struct registry_call *call);
 void memory_entry_fini(struct memory *memory);
 
 /* ---- session.c */
+/* The final answer and the authorization that it was given for (NULL: none). */
+struct session_result { struct fetch_response *response; struct secret *authorization; };
+void session_result_fini(struct session_result *result);
 /* Runs `request` (its authorization is ours) with whatever login the registry asks for; every status but 401 is returned as it is. */
-bool session_run(const struct registry_call *call, const struct fetch_request *request, struct sink *sink, struct fetch_response **ret_response, struct secret **ret_authorization, struct error *err);
+bool session_run(const struct registry_call *call, const struct fetch_request *request, struct sink *sink, struct session_result *ret_result, struct error *err);
 const char *method_get_name(enum fetch_method method);

@@ -1,6 +1,8 @@
 /*
- * How it goes: the real request is sent with what worked the last time, or with nothing; a 401 is answered by what its challenge asks for, Bearer before Basic, and the request goes again.
- * How it fails: the same kind of credential is refused twice, there is no usable challenge (not at /v2/ either), or the login has not what is asked for: ERROR_UNAUTHORIZED with the registry's words.
+ * How it goes: the real request is sent with what worked the last time, or with nothing; a 401 is answered by what its challenge asks for, Bearer before Basic, and the
+ *               request goes again.
+ * How it fails: the same kind of credential is refused twice, there is no usable challenge (not at /v2/ either), or the login has not what is asked for:
+ *               ERROR_UNAUTHORIZED with the registry's words.
  * How it ends: what worked is remembered; authorizations are wiped.
  *
  * Rules: [oci] 2.2, 1.4; a 401 behind a redirect to another origin is never answered ([oci] 1.8, 2.6).
@@ -165,7 +167,8 @@ static bool challenge_probe(struct session *session, struct challenge *ret_chall
         CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
         struct sink_buffer sink;
         struct fetch_request request = {
-                .method = FETCH_GET, .url = url, .size_limit = PROBE_BODY_BYTES_MAX, .size_expected = -1, .deadline_ms = session->call->deadline_ms, .redirects_max = FETCH_REDIRECTS_MAX,
+                .method = FETCH_GET, .url = url, .size_limit = PROBE_BODY_BYTES_MAX, .size_expected = -1, .deadline_ms = session->call->deadline_ms,
+                        .redirects_max = FETCH_REDIRECTS_MAX,
                 .cancel = session->call->cancel,
         };
 
@@ -202,7 +205,8 @@ static bool answer_challenge(struct session *session, const struct fetch_respons
 
         if (!is_same_origin(response, session->call->endpoint)) {
                 CLEANUP(cleanup_free) char *there = fetch_url_origin(fetch_response_get_url(response));
-                return refuse(err, ERROR_UNAUTHORIZED, "%s: redirected to %s, which answered 401; credentials of the registry are not for it", session->what, there ? there : "another place");
+                return refuse(err, ERROR_UNAUTHORIZED, "%s: redirected to %s, which answered 401; credentials of the registry are not for it", session->what,
+                        there ? there : "another place");
         }
         if (session->sent == SENT_AS_IT_IS)
                 return session_refuse(session, response, err);
@@ -248,13 +252,20 @@ static bool session_rounds(struct session *session, const struct fetch_request *
         return refuse(err, ERROR_INTERNAL, "%s: no round left", session->what);
 }
 
-bool session_run(const struct registry_call *call, const struct fetch_request *request, struct sink *sink, struct fetch_response **ret_response, struct secret **ret_authorization, struct error *err)
+bool session_run(const struct registry_call *call, const struct fetch_request *request, struct sink *sink, struct session_result *ret_result, struct error *err)
 {
         CLEANUP(cleanup_free) char *what = string_format("%s %.*s", method_get_name(request->method), (int)strcspn(request->url, "?"), request->url);
         CLEANUP(session_fini) struct session session = { .call = call, .what = what };
+        struct fetch_response *response = NULL;
 
-        if (!take_remembered(&session, err) || !session_rounds(&session, request, sink, ret_response, err))
+        if (!take_remembered(&session, err) || !session_rounds(&session, request, sink, &response, err))
                 return false;
-        *ret_authorization = TAKE(session.authorization);
+        *ret_result = (struct session_result){ response, TAKE(session.authorization) };
         return true;
+}
+
+void session_result_fini(struct session_result *result)
+{
+        fetch_response_free(&result->response);
+        secret_free(&result->authorization);
 }

@@ -1,11 +1,11 @@
 /*
  * How it goes: a token that is good for a while yet is copied out; else the first caller exchanges while the others of the same key wait for what it gets.
- * How it fails: those who waited get the error of the one who tried, unless that one was only cancelled or out of time: then the next tries. A cancelled or late waiter leaves at once.
+ * How it fails: those who waited get the error of the one who tried, unless that one was only cancelled or out of time: then the next tries. A cancelled or late waiter
+ *               leaves at once.
  * How it ends: entries live in memory only; expired ones go when the map is full, all with the registry.
  *
  * The key holds origin, realm, service, scopes and the login's fingerprint: a token of one tenant is never given to another ([oci] 2.4).
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -17,9 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = 0; i < count; i++) {
                 CLEANUP(authority_fini) struct authority authority = { 0 };
                 CLEANUP(cleanup_free) char *scopes = scopes_format("team/a", challenges[i].scope);
-                if (!challenges[i].scheme || !*challenges[i].scheme || strstr(scopes, "push") || strstr(scopes, "delete"))
-                        if (!challenges[i].scheme || !challenges[i].scope || !strstr(scopes, ":pull"))
-                                abort();
+                if (!challenges[i].scheme || !*challenges[i].scheme || !string_ends_with(scopes, "repository:team/a:pull") || strstr(scopes, ",push"))
+                        abort();
                 if (challenges[i].realm && authority_parse(challenges[i].realm, &authority) && (!*authority.host || strpbrk(authority.host, "@/\\?# ")))
                         abort();
                 challenge_fini(&challenges[i]);

@@ -9,7 +9,8 @@
 
 /* The challenges as "scheme|realm|service|scope|error", '-' for what is absent, joined by ';'. */
 static const struct { const char *header, *expected; } rows[] = {
-        { "Bearer realm=\"https://auth.example/token\",service=\"registry.example\",scope=\"repository:a/b:pull\"", "Bearer|https://auth.example/token|registry.example|repository:a/b:pull|-" },
+        { "Bearer realm=\"https://auth.example/token\",service=\"registry.example\",scope=\"repository:a/b:pull\"",
+                "Bearer|https://auth.example/token|registry.example|repository:a/b:pull|-" },
         { "bearer REALM=\"https://a/t\", Service=\"s\"",                   "bearer|https://a/t|s|-|-" },
         { "Basic realm=\"Registry Realm\"",                                "Basic|Registry Realm|-|-|-" },
         { "Basic",                                                         "Basic|-|-|-|-" },
@@ -21,7 +22,8 @@ static const struct { const char *header, *expected; } rows[] = {
         { "Bearer realm=\"https://a/t\",scope=\"repository:a:pull repository:b:pull\"", "Bearer|https://a/t|-|repository:a:pull repository:b:pull|-" },
         { "Bearer realm=\"https://a/t\",scope=\"repository:a:pull,push\",service=\"s\"", "Bearer|https://a/t|s|repository:a:pull,push|-" },
         /* olareg, zot (measured) */
-        { "Bearer realm=\"http://127.0.0.1:5000/token\",service=\"127.0.0.1:5000\",scope=\"registry::pull\",error=\"unauthorized\"", "Bearer|http://127.0.0.1:5000/token|127.0.0.1:5000|registry::pull|unauthorized" },
+        { "Bearer realm=\"http://127.0.0.1:5000/token\",service=\"127.0.0.1:5000\",scope=\"registry::pull\",error=\"unauthorized\"",
+                "Bearer|http://127.0.0.1:5000/token|127.0.0.1:5000|registry::pull|unauthorized" },
         { "Bearer realm=\"http://127.0.0.1:5001/auth\",service=\"zot\",scope=\"\"", "Bearer|http://127.0.0.1:5001/auth|zot||-" },
         /* several in one header */
         { "Basic realm=\"x\", Bearer realm=\"https://a/t\",service=\"s\"", "Basic|x|-|-|-;Bearer|https://a/t|s|-|-" },

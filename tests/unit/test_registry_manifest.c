@@ -109,7 +109,8 @@ static const struct { const char *text, *content_type; enum error_code code; con
         { WITH("\"data\":\"fXs=\""),                               NULL, ERROR_UPSTREAM_ERROR, "not what size and digest say" },
         { WITH("\"data\":\"\""),                                   NULL, ERROR_UPSTREAM_ERROR, "not what size and digest say" },
         { WITH("\"data\":7"),                                      NULL, ERROR_UPSTREAM_ERROR, "data" },
-        { HEAD(OCI_IMAGE) "\"config\":{\"mediaType\":\"a/b\",\"digest\":\"" DIGEST "\",\"size\":3,\"data\":\"e30=\"},\"layers\":[]}", NULL, ERROR_UPSTREAM_ERROR, "config: embedded data" },
+        { HEAD(OCI_IMAGE) "\"config\":{\"mediaType\":\"a/b\",\"digest\":\"" DIGEST "\",\"size\":3,\"data\":\"e30=\"},\"layers\":[]}", NULL, ERROR_UPSTREAM_ERROR,
+                "config: embedded data" },
 };
 
 static void test_rows(void **state)
@@ -134,7 +135,8 @@ static void test_rows(void **state)
 static void test_content(void **state)
 {
         (void)state;
-        static const char text[] = HEAD(OCI_IMAGE) "\"artifactType\":\"application/vnd.example\"," CONFIG ",\"layers\":[" LAYER ",{\"mediaType\":\"a/b\",\"artifactType\":\"c/d\",\"digest\":\"" DIGEST
+        static const char text[] = HEAD(OCI_IMAGE) "\"artifactType\":\"application/vnd.example\"," CONFIG ",\"layers\":[" LAYER
+                ",{\"mediaType\":\"a/b\",\"artifactType\":\"c/d\",\"digest\":\"" DIGEST
                 "\",\"size\":2,\"data\":\"e30=\",\"platform\":{\"os\":\"linux\",\"architecture\":\"arm64\",\"variant\":\"v8\"}}],\"annotations\":{\"a\":\"b\",\"n\":7}}";
         CLEANUP(manifest_fini) struct manifest manifest = { 0 };
         struct error err = { 0 };

@@ -67,7 +67,8 @@ static const struct { const char *children; int chosen; const char *why; } child
         { "", -1, "none of its 0 children" },
         { CHILD(0, "application/x-unknown", ""), -1, "none of its 1 children" },
         { CHILD(0, IMAGE_TYPE, PLATFORM("unknown", "unknown")) "," CHILD(1, IMAGE_TYPE, ATTESTATION), -1, "none of its 2 children" },
-        { CHILD(0, IMAGE_TYPE, PLATFORM("windows", "amd64")) "," CHILD(1, IMAGE_TYPE, ",\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\",\"variant\":\"v\\u0007\"}"), -1, "windows/amd64, linux/s390x/v\\x07" },
+        { CHILD(0, IMAGE_TYPE, PLATFORM("windows", "amd64")) "," CHILD(1, IMAGE_TYPE, ",\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\",\"variant\":\"v\\u0007\"}"),
+                -1, "windows/amd64, linux/s390x/v\\x07" },
 };
 
 #define W_ISTIO "application/vnd.module.wasm.content.layer.v1+wasm"

@@ -94,7 +94,8 @@ static void test_scopes(void **state)
                 { "push",                                      "repository:a/b:pull" },
                 { "*",                                         "repository:a/b:pull" },
                 { "repository:\x01:pull",                      "repository:a/b:pull" },
-                { "repository:1:pull repository:2:pull repository:3:pull repository:4:pull repository:5:pull", "repository:1:pull repository:2:pull repository:3:pull repository:4:pull repository:a/b:pull" },
+                { "repository:1:pull repository:2:pull repository:3:pull repository:4:pull repository:5:pull",
+                        "repository:1:pull repository:2:pull repository:3:pull repository:4:pull repository:a/b:pull" },
         };
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
                 CLEANUP(cleanup_free) char *scopes = scopes_format("a/b", rows[i].challenge);
@@ -111,10 +112,14 @@ static void test_authorities(void **state)
                 { "http://127.0.0.1:80/", "127.0.0.1", 80, false },
                 { "http://[::1]:5000/token", "[::1]", 5000, false },
                 { "https://a?b", "a", 443, true },
-                { "https://", NULL, 0, false }, { "https:///x", NULL, 0, false }, { "https://:443/", NULL, 0, false }, { "https://a:0", NULL, 0, false }, { "https://a:65536", NULL, 0, false },
-                { "https://a:", NULL, 0, false }, { "https://a:x", NULL, 0, false }, { "https://a:123456", NULL, 0, false }, { "https://u@a", NULL, 0, false }, { "https://a#b", NULL, 0, false },
-                { "https://a\\b", NULL, 0, false }, { "https://a b", NULL, 0, false }, { "https://a\tb", NULL, 0, false }, { "https://\xc3\xa9", NULL, 0, false }, { "https://[::1", NULL, 0, false },
-                { "https://[]", NULL, 0, false }, { "https://[::1]x", NULL, 0, false }, { "https://[fe80::1%25eth0]/", NULL, 0, false }, { "ftp://a", NULL, 0, false }, { "//a", NULL, 0, false },
+                { "https://", NULL, 0, false }, { "https:///x", NULL, 0, false }, { "https://:443/", NULL, 0, false }, { "https://a:0", NULL, 0, false }, { "https://a:65536",
+                        NULL, 0, false },
+                { "https://a:", NULL, 0, false }, { "https://a:x", NULL, 0, false }, { "https://a:123456", NULL, 0, false }, { "https://u@a", NULL, 0, false }, { "https://a#b",
+                        NULL, 0, false },
+                { "https://a\\b", NULL, 0, false }, { "https://a b", NULL, 0, false }, { "https://a\tb", NULL, 0, false }, { "https://\xc3\xa9", NULL, 0, false },
+                        { "https://[::1", NULL, 0, false },
+                { "https://[]", NULL, 0, false }, { "https://[::1]x", NULL, 0, false }, { "https://[fe80::1%25eth0]/", NULL, 0, false }, { "ftp://a", NULL, 0, false }, { "//a",
+                        NULL, 0, false },
                 { "a", NULL, 0, false }, { "", NULL, 0, false }, { "https:/a", NULL, 0, false }, { " https://a", NULL, 0, false }, { "https://a%2eb", NULL, 0, false },
         };
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -191,7 +196,8 @@ static void test_descriptions(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_answers), cmocka_unit_test(test_scopes), cmocka_unit_test(test_authorities), cmocka_unit_test(test_quotes), cmocka_unit_test(test_descriptions),
+                cmocka_unit_test(test_answers), cmocka_unit_test(test_scopes), cmocka_unit_test(test_authorities), cmocka_unit_test(test_quotes),
+                        cmocka_unit_test(test_descriptions),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
