@@ -52,7 +52,7 @@ static bool take_basic(struct session *session, struct error *err)
         char who[128];
 
         if (!login_has_basic(login))
-                return refuse(err, ERROR_UNAUTHORIZED, "%s: the registry wants a user name and password (Basic), %s has none", session->what,
+                return refuse(err, ERROR_UNAUTHORIZED, "%s: 401 unauthorized: the registry wants a user name and password (Basic), %s has none", session->what,
                               login_is_anonymous(login) ? "the request, being anonymous," : login_describe(login, who, sizeof who));
         secret_free(&session->authorization);
         session->authorization = basic_format(login->username, login->password);
