@@ -9,6 +9,8 @@
 
 struct fetch_client;
 
+enum { MANIFEST_BYTES_MAX = 4 << 20 };    /* contract section 7 */
+
 /* host[:port]/path[:tag][@digest] after normalisation (docker.io, library/, latest). Plain value; reference_fini frees. */
 struct reference {
         char *host;                       /* "docker.io", "localhost:5000", "[::1]:5000" */
@@ -73,8 +75,9 @@ struct registry_call {
 char *registry_format_endpoint(struct fetch_client *fetch, const char *host);
 
 struct registry_manifest { struct digest digest; char *content_type; struct buffer bytes; };      /* bytes empty after a HEAD; digest unset if HEAD did not tell */
-/* Worker. `name` is a tag or "sha256:…". Errors: ERROR_NOT_FOUND, ERROR_UNAUTHORIZED (401/403, "denied or not found"), ERROR_RATE_LIMITED, ERROR_UPSTREAM_ERROR, ERROR_CHECKSUM_MISMATCH
-   (body is not what the digest says), and fetch's. HEAD falls back to GET where the registry cannot ([oci] 1.5). */
+/* Worker. `name` is a tag or "sha256:…". Errors: ERROR_NOT_FOUND, ERROR_UNAUTHORIZED (401/403, "denied or not found"), ERROR_RATE_LIMITED, ERROR_UPSTREAM_ERROR,
+   ERROR_UNSUPPORTED_IMAGE (406), ERROR_TOO_LARGE, ERROR_CHECKSUM_MISMATCH (body is not what the digest says), and fetch's. HEAD falls back to GET where the registry
+   cannot ([oci] 1.5). */
 bool registry_fetch_manifest(const struct registry_call *call, const char *name, bool head_only, struct registry_manifest *ret_manifest, struct error *err);
 void registry_manifest_fini(struct registry_manifest *manifest);
 /* Worker. Exactly size_bytes bytes go to `sink` or it fails; the digest is the sink owner's to compare. Embedded data is used without a request. */
