@@ -56,8 +56,10 @@ static bool version_load(int versionfd, struct docker_config **ret_config, struc
 /* The folder of the version that holds now: behind "..data", or the secret's own folder where nobody swaps. */
 static int version_open(int folderfd)
 {
-        int fd = openat(folderfd, "..data", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        return fd >= 0 || errno != ENOENT ? fd : openat(folderfd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        struct stat link;
+        if (fstatat(folderfd, "..data", &link, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+                return openat(folderfd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return openat(folderfd, "..data", O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
 static bool version_is_current(int folderfd, int versionfd)

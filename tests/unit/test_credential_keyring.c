@@ -28,7 +28,8 @@ static const struct { const char *key, *host, *path; bool fits; } rows[] = {
         { "registr?.io",                 "registr.io",                "x",          false },
         { "r[a-f]gistry.io",             "registry.io",               "x",          true },
         { "r[^a-f]gistry.io",            "registry.io",               "x",          false },
-        { "r[!a-f]gistry.io",            "registry.io",               "x",          false },
+        { "r[!a-f]gistry.io",            "registry.io",               "x",          true },      /* '!' is a member, not a negation */
+        { "r[!x]gistry.io",              "registry.io",               "x",          false },
         { "r[e.io",                      "re.io",                     "x",          false },
         { "r[].io",                      "r].io",                     "x",          false },
         { "r\\*.io",                     "r*.io",                     "x",          true },
