@@ -87,7 +87,7 @@ static enum step zlib_engine_step(struct gzip_stream *gzip, uint8_t *out, size_t
         if (result == Z_OK || result == Z_BUF_ERROR)
                 return STEP_MORE;
         const char *message = state->msg ? state->msg : "";
-        return strstr(message, "check") ? STEP_BAD_CHECKSUM : strstr(message, "header") ? STEP_BAD_HEADER : STEP_BAD_DATA;
+        return strstr(message, "check") ? STEP_BAD_CHECKSUM : strstr(message, "header") || strstr(message, "method") ? STEP_BAD_HEADER : STEP_BAD_DATA;
 }
 
 static void zlib_engine_release(struct gzip_stream *gzip)

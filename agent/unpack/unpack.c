@@ -60,7 +60,7 @@ static bool layer_check(const struct stream *stream, enum kind kind, const char 
         if (kind_detect(stream->head, stream->head_bytes) == kind)
                 return true;
         const char *hint = kind_detect(stream->head, stream->head_bytes) == KIND_WASM ? "; push a bare module as application/wasm" : "";
-        return refuse(err, ERROR_UNSUPPORTED_IMAGE, "the layer's media type promises %s, but it is %s%s%s", promise, stream->below ? "in it " : "",
+        return refuse(err, ERROR_UNSUPPORTED_IMAGE, "the layer's media type promises %s, but %s is %s%s", promise, stream->below ? "what is compressed in it" : "it",
                 kind_describe(stream->head, stream->head_bytes), hint);
 }
 

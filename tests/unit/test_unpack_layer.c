@@ -131,7 +131,6 @@ static void test_zstd_chunked(void **state)
 /* ---- refusals: what a plain tar holds → code and words; the same in gzip must say the same */
 static void hostile_none(struct buffer *out) { tar_text(out, "a", "1"); tar_text(out, "b\x1b[31m", "2"); tar_end(out); }
 static void hostile_empty(struct buffer *out) { tar_end(out); }
-static void hostile_two(struct buffer *out) { tar_text(out, "plugin.wasm", "\0asm"); out->used -= 512; build_docker(out, out); }
 static void hostile_symlink(struct buffer *out) { tar_link(out, "plugin.wasm", '2', "/etc/passwd"); tar_end(out); }
 static void hostile_hardlink(struct buffer *out) { tar_text(out, "a", "1"); tar_link(out, "x/plugin.wasm", '1', "a"); tar_end(out); }
 static void hostile_device(struct buffer *out) { tar_link(out, "plugin.wasm", '3', NULL); tar_end(out); }
@@ -181,8 +180,12 @@ static void hostile_pax_sparse(struct buffer *out)
 {
         CLEANUP(buffer_fini) struct buffer module = { 0 };
         put_wasm(&module, 5000);
-        tar_entry(out, (struct tar_entry){ .name = "PaxHeaders/x", .type = 'x',
-                .bytes = "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n33 GNU.sparse.name=plugin.wasm\n29 GNU.sparse.realsize=9999\n", .size_bytes = 106 });
+        CLEANUP(buffer_fini) struct buffer records = { 0 };
+        pax_record(&records, "GNU.sparse.major", "1", 1);
+        pax_record(&records, "GNU.sparse.minor", "0", 1);
+        pax_record(&records, "GNU.sparse.name", "plugin.wasm", 11);
+        pax_record(&records, "GNU.sparse.realsize", "9999", 4);
+        tar_pax_records(out, &records);
         CLEANUP(buffer_fini) struct buffer body = { 0 };
         put(&body, "1\n4999\n5000\n", 12);
         put_zeros(&body, 500);
@@ -206,7 +209,6 @@ static void hostile_text(struct buffer *out) { put(out, "just some text", 14); }
 static const struct { const char *name; void (*build)(struct buffer *out); enum error_code code; const char *says; } hostiles[] = {
         { "none",                 hostile_none,             ERROR_UNSUPPORTED_IMAGE, "no plugin.wasm among its 2 entries (a, b\\x1b[31m)" },
         { "empty archive",        hostile_empty,            ERROR_UNSUPPORTED_IMAGE, "its tar archive is empty" },
-        { "two, first broken",    hostile_two,              ERROR_NOT_WASM,          "" },
         { "two",                  hostile_second,           ERROR_UNSUPPORTED_IMAGE, "more than one plugin.wasm" },
         { "symlink",              hostile_symlink,          ERROR_UNSUPPORTED_IMAGE, "link or device" },
         { "hardlink",             hostile_hardlink,         ERROR_UNSUPPORTED_IMAGE, "link or device" },
@@ -279,7 +281,7 @@ static void test_box(void **state)
         expect_refusal("zstd as plain", UNPACK_PLAIN, &zstd, ERROR_UNSUPPORTED_IMAGE, "but it is zstd data");
         expect_refusal("empty", UNPACK_GZIP, &empty, ERROR_UNSUPPORTED_IMAGE, "but it is empty");
         gzip_replace(&gzip);
-        expect_refusal("gzip twice", UNPACK_GZIP, &gzip, ERROR_UNSUPPORTED_IMAGE, "but it is in it gzip data");
+        expect_refusal("gzip twice", UNPACK_GZIP, &gzip, ERROR_UNSUPPORTED_IMAGE, "but what is compressed in it is gzip data");
 }
 
 static void test_damage(void **state)

@@ -88,17 +88,28 @@ static UNUSED void tar_link(struct buffer *out, const char *name, char type, con
         tar_entry(out, (struct tar_entry){ .name = name, .type = type, .link = link, .bytes = "" });
 }
 
-/* One pax record for the next entry; the value may hold NULs. */
-static UNUSED void tar_pax(struct buffer *out, const char *key, const char *value, size_t value_bytes)
+/* One pax record; the value may hold NULs. */
+static UNUSED void pax_record(struct buffer *out, const char *key, const char *value, size_t value_bytes)
 {
-        CLEANUP(buffer_fini) struct buffer record = { 0 };
         size_t length = strlen(key) + value_bytes + 3, digits = 1;
         for (size_t i = 10; i <= length + digits; i *= 10)
                 digits++;
-        assert_true(buffer_printf(&record, "%zu %s=", length + digits, key));
-        put(&record, value, value_bytes);
-        put(&record, "\n", 1);
-        tar_entry(out, (struct tar_entry){ .name = "PaxHeaders/x", .type = 'x', .bytes = record.data, .size_bytes = record.used });
+        assert_true(buffer_printf(out, "%zu %s=", length + digits, key));
+        put(out, value, value_bytes);
+        put(out, "\n", 1);
+}
+
+static UNUSED void tar_pax_records(struct buffer *out, const struct buffer *records)
+{
+        tar_entry(out, (struct tar_entry){ .name = "PaxHeaders/x", .type = 'x', .bytes = records->data, .size_bytes = records->used });
+}
+
+/* One pax record for the next entry. */
+static UNUSED void tar_pax(struct buffer *out, const char *key, const char *value, size_t value_bytes)
+{
+        CLEANUP(buffer_fini) struct buffer record = { 0 };
+        pax_record(&record, key, value, value_bytes);
+        tar_pax_records(out, &record);
 }
 
 static UNUSED void tar_gnu_long(struct buffer *out, const char *name)
