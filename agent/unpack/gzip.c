@@ -10,6 +10,9 @@
 #include <zlib.h>
 #include "stream.h"
 
+/* RFC 1952 2.3.1: the fourth byte of a member; zlib refuses members with reserved bits set, ISA-L does not look. */
+enum { FLAGS_AT = 4, FLAGS_RESERVED = 0xe0 };
+
 enum step { STEP_MORE, STEP_MEMBER_END, STEP_BAD_CHECKSUM, STEP_BAD_HEADER, STEP_BAD_DATA };
 
 struct gzip_stream {
@@ -18,6 +21,7 @@ struct gzip_stream {
         const uint8_t *input;             /* what the stream below gave and was not used yet */
         size_t input_bytes;
         bool input_ended, in_member, in_padding;
+        size_t flags_left;                /* bytes of the member up to its flags that were not seen yet */
         struct inflate_state isal;
         z_stream zlib;
         uint8_t chunk[UNPACK_CHUNK_BYTES];
@@ -100,6 +104,22 @@ static const struct engine engines[] = {        /* ISA-L, zlib */
         { zlib_engine_reset, zlib_engine_step, zlib_engine_release },
 };
 
+static void member_start(struct gzip_stream *gzip)
+{
+        gzip->engine->reset(gzip);
+        gzip->in_member = true;
+        gzip->flags_left = FLAGS_AT;
+}
+
+/* Looks at the input that the engine gets next; in a header it takes all of it. */
+static bool member_flags_good(struct gzip_stream *gzip)
+{
+        size_t seen = gzip->input_bytes < gzip->flags_left ? gzip->input_bytes : gzip->flags_left;
+        bool reached = seen > 0 && seen == gzip->flags_left;
+        gzip->flags_left -= seen;
+        return !reached || (gzip->input[seen - 1] & FLAGS_RESERVED) == 0;
+}
+
 static bool gzip_load(struct gzip_stream *gzip, struct error *err)
 {
         if (gzip->input_bytes > 0 || gzip->input_ended)
@@ -115,8 +135,7 @@ static bool gzip_load(struct gzip_stream *gzip, struct error *err)
 static bool gzip_between(struct gzip_stream *gzip, struct error *err)
 {
         if (*gzip->input == 0x1f && !gzip->in_padding) {
-                gzip->engine->reset(gzip);
-                gzip->in_member = true;
+                member_start(gzip);
                 return true;
         }
         gzip->in_padding = true;
@@ -129,6 +148,8 @@ static bool gzip_between(struct gzip_stream *gzip, struct error *err)
 static bool gzip_step(struct gzip_stream *gzip, uint8_t *out, size_t room, size_t *ret_made, struct error *err)
 {
         size_t before = gzip->input_bytes;
+        if (!member_flags_good(gzip))
+                return refuse(err, ERROR_UPSTREAM_ERROR, "the gzip data is corrupt: a member has a bad header");
         switch (gzip->engine->step(gzip, out, room, ret_made)) {
         case STEP_BAD_CHECKSUM:
                 return refuse(err, ERROR_UPSTREAM_ERROR, "the gzip data is corrupt: its checksum or length is not what its trailer says");
@@ -186,7 +207,6 @@ struct stream *gzip_stream_new(struct stream *below)
         gzip->stream = (struct stream){ .run = below->run, .below = below, .fill = gzip_fill, .release = gzip_release };
         gzip->engine = string_equal(getenv("WASMCACHED_INFLATE"), "zlib") ? &engines[1] : &engines[0];
         isal_inflate_init(&gzip->isal);
-        gzip->in_member = true;
-        gzip->engine->reset(gzip);
+        member_start(gzip);
         return &gzip->stream;
 }
