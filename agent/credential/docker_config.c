@@ -211,10 +211,11 @@ bool docker_config_parse(const void *bytes, size_t size_bytes, enum docker_confi
         if (!docker_config_read(bytes, size_bytes, kind, &config, err))
                 return false;
         if (config->count == 0 && config->skipped > 0)
-                return refuse(err, ERROR_SECRET_MISSING, "has no usable entry: %zu of %zu have no registry as key or no readable \"auth\", \"username\" and \"password\", \"identitytoken\" or \"registrytoken\"",
-                        config->skipped, config->skipped);
+                return refuse(err, ERROR_SECRET_MISSING, "has no usable entry: %zu of %zu have no registry as key or no readable \"auth\", "
+                        "\"username\" and \"password\", \"identitytoken\" or \"registrytoken\"", config->skipped, config->skipped);
         if (config->count == 0)
-                return refuse(err, ERROR_SECRET_MISSING, "has no entry: a docker config is %s", kind == DOCKER_CONFIG_JSON ? "{\"auths\": {\"<registry>\": {\"auth\": …}}}" : "{\"<registry>\": {\"auth\": …}}");
+                return refuse(err, ERROR_SECRET_MISSING, "has no entry: a docker config is %s",
+                        kind == DOCKER_CONFIG_JSON ? "{\"auths\": {\"<registry>\": {\"auth\": …}}}" : "{\"<registry>\": {\"auth\": …}}");
 
         *ret_config = TAKE(config);
         return true;

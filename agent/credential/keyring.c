@@ -1,6 +1,7 @@
 /*
- * How it goes: a key becomes an index key as kubelet's Add() does it; an image fits when ports are equal, labels match pairwise by glob and the key's path begins the image's;
- *              the fitting entries are sorted by index key downwards (longer paths first, literals before '*'), those that end in the middle of a path segment last; equal logins go once.
+ * How it goes: a key becomes an index key as kubelet's Add() does it; an image fits when ports are equal, labels match pairwise by glob and the key's path begins the
+ *              image's; the fitting entries are sorted by index key downwards (longer paths first, literals before '*'), those that end in the middle of a path segment last;
+ *              equal logins go once.
  * How it fails: a key that is no URL, has a port that is no number or a broken glob fits nothing.
  * How it ends: the caller owns copies of the logins (logins_free).
  */

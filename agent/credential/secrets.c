@@ -1,6 +1,6 @@
 /*
- * How it goes: <secrets_dir>/<namespace>/<name>; if the kubelet mounted it, the files of one version lie behind the link "..data", which is opened once, so that what is read is of one version
- *              even while the kubelet swaps the link; .dockerconfigjson is looked for first, then .dockercfg.
+ * How it goes: <secrets_dir>/<namespace>/<name>; if the kubelet mounted it, the files of one version lie behind the link "..data", which is opened once, so that what is
+ *              read is of one version even while the kubelet swaps the link; .dockerconfigjson is looked for first, then .dockercfg.
  * How it fails: always secret_missing with namespace, name and what lacks; never with content. A version that the kubelet removed under our hands is left for the newer one.
  * How it ends: descriptors are closed and file contents wiped here.
  */
@@ -94,9 +94,11 @@ bool credential_load_secret(const char *secrets_dir, const char *namespace, cons
         string_printable(namespace, strlen(namespace), shown_namespace, sizeof shown_namespace);
         string_printable(name, strlen(name), shown_name, sizeof shown_name);
         if (!dns_name_valid(namespace, NAMESPACE_BYTES_MAX, false) || !dns_name_valid(name, NAME_BYTES_MAX, true))
-                return refuse(err, ERROR_SECRET_MISSING, "\"%s\" in namespace \"%s\" is no name of a Secret: lower-case letters, digits, '-' and '.' only", shown_name, shown_namespace);
+                return refuse(err, ERROR_SECRET_MISSING, "\"%s\" in namespace \"%s\" is no name of a Secret: lower-case letters, digits, '-' and '.' only",
+                        shown_name, shown_namespace);
         if (!secrets_dir || !*secrets_dir)
-                return refuse(err, ERROR_SECRET_MISSING, "Secret %s/%s: no source of Secrets is configured; set credentials.secrets_dir, or send the credentials as pullSecret", namespace, name);
+                return refuse(err, ERROR_SECRET_MISSING, "Secret %s/%s: no source of Secrets is configured; set credentials.secrets_dir, or send the credentials as pullSecret",
+                        namespace, name);
 
         CLEANUP(cleanup_free) char *path = string_format("%s/%s/%s", secrets_dir, namespace, name);
         CLEANUP(cleanup_close) int folderfd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);

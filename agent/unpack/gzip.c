@@ -1,6 +1,6 @@
 /*
- * How it goes: one engine (ISA-L; zlib for comparison) inflates member after member into one buffer, which is given when full; CRC and length of each member are checked by the engine;
- *              after the last member zeros may follow (tar-like padding), nothing else.
+ * How it goes: one engine (ISA-L; zlib for comparison) inflates member after member into one buffer, which is given when full; CRC and length of each member are checked by the
+ *              engine; after the last member zeros may follow (tar-like padding), nothing else.
  * How it fails: truncated, corrupt, wrong checksum, garbage after the last member: upstream_error; expansion: see run_expand().
  * How it ends: the engine's state goes with the stream.
  */

@@ -45,8 +45,8 @@ enum { TAR_CHOICE_UNKNOWN = -1 };
 /* The one plugin.wasm of an image layer; two are refused. */
 struct stream *tar_stream_new_layer(struct stream *below) __attribute__((returns_nonnull));
 /*
- * Of a body: the first plugin.wasm, else the first regular file. If that cannot be told before later entries are seen, fill fails with ERROR_NONE and *choice is the entry's number:
- * the giver then starts again from the source.
+ * Of a body: the first plugin.wasm, else the first regular file. If that cannot be told before later entries are seen, fill fails with ERROR_NONE and *choice is the
+ * entry's number: the giver then starts again from the source.
  */
 struct stream *tar_stream_new_body(struct stream *below, int *choice) __attribute__((returns_nonnull));
 

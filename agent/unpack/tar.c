@@ -1,7 +1,9 @@
 /*
  * How it goes: libarchive walks the entries of what the stream below gives; the data blocks of the chosen entry are passed on as they lie in the buffer of the decompressor;
- *              the archive and everything below it are then read to their end, so that late damage and a second plugin.wasm are noticed. Nothing is ever written under an archive's name.
- * How it fails: no or two plugin.wasm, links, devices, hostile names, sparse files: unsupported_image; too many entries or too long headers: too_large; truncated or corrupt: upstream_error.
+ *              the archive and everything below it are then read to their end, so that late damage and a second plugin.wasm are
+ *              noticed. Nothing is ever written under an archive's name.
+ * How it fails: no or two plugin.wasm, links, devices, hostile names, sparse files: unsupported_image; too many entries or too long headers: too_large;
+ *               truncated or corrupt: upstream_error.
  * How it ends: the archive handle goes with the stream.
  */
 #include <archive.h>
@@ -102,7 +104,8 @@ static bool tar_item_check(struct tar_stream *tar, struct archive_entry *entry, 
         char shown[128];
         string_printable(name, strlen(name), shown, sizeof shown);
         if (strlen(name) > UNPACK_NAME_MAX_BYTES)
-                return refuse(err, ERROR_UNSUPPORTED_IMAGE, "entry %d of the tar archive has a name of %zu bytes, at most %d are allowed", tar->entry + 1, strlen(name), UNPACK_NAME_MAX_BYTES);
+                return refuse(err, ERROR_UNSUPPORTED_IMAGE, "entry %d of the tar archive has a name of %zu bytes, at most %d are allowed",
+                        tar->entry + 1, strlen(name), UNPACK_NAME_MAX_BYTES);
         if (has_parent_segment(name))
                 return refuse(err, ERROR_UNSUPPORTED_IMAGE, "entry %d of the tar archive has \"..\" in its name (%s)", tar->entry + 1, shown);
         if (archive_entry_sparse_count(entry) > 0)
@@ -176,7 +179,8 @@ static bool layer_find(struct tar_stream *tar, struct error *err)
                 if (end && tar->entry < 0)
                         return refuse(err, ERROR_UNSUPPORTED_IMAGE, "the layer has no %s: its tar archive is empty", wanted_name);
                 if (end)
-                        return refuse(err, ERROR_UNSUPPORTED_IMAGE, "the layer has no %s among its %d entries (%s)", wanted_name, tar->entry + 1, tar->names.data ? tar->names.data : "");
+                        return refuse(err, ERROR_UNSUPPORTED_IMAGE, "the layer has no %s among its %d entries (%s)",
+                                wanted_name, tar->entry + 1, tar->names.data ? tar->names.data : "");
                 tar->found = item.is_wanted;
         }
         return true;
@@ -194,7 +198,8 @@ static bool layer_rest(struct tar_stream *tar, struct error *err)
         return true;
 }
 
-/* With a known choice: up to it. Else: the first regular file if it is plugin.wasm; otherwise the choice is made after all entries were seen, and the caller starts again (ERROR_NONE). */
+/* With a known choice: up to it. Else: the first regular file if it is plugin.wasm; otherwise the choice is made after all entries
+   were seen, and the caller starts again (ERROR_NONE). */
 static bool body_find(struct tar_stream *tar, struct error *err)
 {
         int first = TAR_CHOICE_UNKNOWN;

@@ -1,6 +1,6 @@
 /*
- * How it goes: streams are stacked as the media type (layers) or the magics (bodies) say; the innermost one's first bytes must be a core module before anything goes to the sink; then piece
- *              after piece goes there.
+ * How it goes: streams are stacked as the media type (layers) or the magics (bodies) say; the innermost one's first bytes must be a core module before anything goes to the
+ *              sink; then piece after piece goes there.
  * How it fails: with the error of the stream that noticed; a box that is not what was promised; too many boxes; a module over its limit. Cut short is never an answer.
  * How it ends: the stack is freed from the top; what went to the sink is the sink owner's.
  */

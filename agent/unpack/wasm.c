@@ -109,9 +109,11 @@ bool unpack_check_wasm(const void *head, size_t head_bytes, uint64_t size_bytes,
         if (head_bytes >= WASM_HEAD_BYTES && memcmp(bytes, core, WASM_HEAD_BYTES) == 0)
                 return true;
         if (head_bytes >= WASM_HEAD_BYTES && memcmp(bytes, component, WASM_HEAD_BYTES) == 0)
-                return refuse(err, ERROR_NOT_WASM, "it is a WebAssembly component, not a core module: proxies run core modules only; build it for wasm32-wasip1 without componentizing");
+                return refuse(err, ERROR_NOT_WASM, "it is a WebAssembly component, not a core module: proxies run core modules only; "
+                        "build it for wasm32-wasip1 without componentizing");
         if (head_bytes >= WASM_HEAD_BYTES && memcmp(bytes, core, 4) == 0)
-                return refuse(err, ERROR_NOT_WASM, "it is WebAssembly of an unknown version (%02x %02x %02x %02x), not a core module of version 1", bytes[4], bytes[5], bytes[6], bytes[7]);
+                return refuse(err, ERROR_NOT_WASM, "it is WebAssembly of an unknown version (%02x %02x %02x %02x), not a core module of version 1",
+                        bytes[4], bytes[5], bytes[6], bytes[7]);
 
         const char *hint = "";
         for (size_t i = 0; i < COUNT_OF(hints); i++)

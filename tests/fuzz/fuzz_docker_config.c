@@ -1,4 +1,8 @@
-/* How it goes: first byte: kind of config; the rest: its text. What is read is asked for two images and fingerprinted. How it fails: a crash, or an error without a text. How it ends: all freed. */
+/*
+ * How it goes: first byte: kind of config; the rest: its text. What is read is asked for three images and fingerprinted.
+ * How it fails: a crash, or an error without a text.
+ * How it ends: all freed.
+ */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -28,7 +28,8 @@ static bool counter_write(struct sink *sink, const void *bytes, size_t size_byte
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-        static const struct unpack_limits limits = { .module_max_bytes = MODULE_MAX_BYTES, .ratio_max = 200, .ratio_free_bytes = 1 << 16, .tar_entries_max = 50, .expanded_max_bytes = 4 << 20 };
+        static const struct unpack_limits limits = { .module_max_bytes = MODULE_MAX_BYTES, .ratio_max = 200,
+                        .ratio_free_bytes = 1 << 16, .tar_entries_max = 50, .expanded_max_bytes = 4 << 20 };
         struct counter counter = { .sink = { .write = counter_write } };
         struct error err = { 0 };
         if (size == 0)

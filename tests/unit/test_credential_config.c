@@ -87,7 +87,8 @@ static void test_entries(void **state)
 static const struct { const char *text; enum docker_config_kind kind; const char *error; } texts[] = {
         { "{\"auths\":{\"r.io\":" LOGIN "}}",                                     DOCKER_CONFIG_JSON, NULL },
         { "{\"Auths\":{\"r.io\":" LOGIN "}}",                                     DOCKER_CONFIG_JSON, NULL },
-        { "{\"auths\":{\"r.io\":" LOGIN "},\"HttpHeaders\":{\"User-Agent\":\"x\"},\"credsStore\":\"secretservice\",\"credHelpers\":{\"a\":\"b\"},\"psFormat\":1}", DOCKER_CONFIG_JSON, NULL },
+        { "{\"auths\":{\"r.io\":" LOGIN "},\"HttpHeaders\":{\"User-Agent\":\"x\"},\"credsStore\":\"secretservice\",\"credHelpers\":{\"a\":\"b\"}}",
+          DOCKER_CONFIG_JSON, NULL },
         { "{\"r.io\":" LOGIN "}",                                                 DOCKER_CONFIG_LEGACY, NULL },
         { "{\"auths\":{\"r.io\":" LOGIN ",\"::\":" LOGIN "}}",                    DOCKER_CONFIG_JSON, NULL },
         { "{\"r.io\":" LOGIN "}",                                                 DOCKER_CONFIG_JSON, "has no entry" },

@@ -41,7 +41,8 @@ static void stream_build(struct buffer *out, size_t size_bytes)
         for (size_t at = 0; at < module.used;) {
                 size_t left = module.used - at, piece = next_random() % 2 ? left : next_random() % left + 1;
                 z_stream state = { 0 };
-                gz_header header = { .extra = (Bytef *)(uintptr_t)"extra", .extra_len = next_random() % 6, .name = (Bytef *)(uintptr_t)"name", .comment = (Bytef *)(uintptr_t)"no", .hcrc = (int)(next_random() % 2) };
+                gz_header header = { .extra = (Bytef *)(uintptr_t)"extra", .extra_len = next_random() % 6,
+                        .name = (Bytef *)(uintptr_t)"name", .comment = (Bytef *)(uintptr_t)"no", .hcrc = (int)(next_random() % 2) };
                 assert_int_equal(deflateInit2(&state, (int)(next_random() % 10), Z_DEFLATED, 16 + 9 + (int)(next_random() % 7), 8, (int)(next_random() % 5)), Z_OK);
                 if (next_random() % 2)
                         assert_int_equal(deflateSetHeader(&state, &header), Z_OK);

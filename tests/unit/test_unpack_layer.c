@@ -143,10 +143,26 @@ static void hostile_content_empty(struct buffer *out) { tar_text(out, "plugin.wa
 static void hostile_content_short(struct buffer *out) { struct buffer b = { 0 }; put_wasm(&b, 7); tar_file(out, "plugin.wasm", &b); tar_end(out); buffer_fini(&b); }
 static void hostile_truncated(struct buffer *out) { struct buffer b = { 0 }; put_wasm(&b, 5000); build_docker(out, &b); out->used = 3000; buffer_fini(&b); }
 static void hostile_truncated_header(struct buffer *out) { struct buffer b = { 0 }; put_wasm(&b, 5000); build_docker(out, &b); out->used = 512 + 5120 + 100; buffer_fini(&b); }
-static void hostile_truncated_other(struct buffer *out) { struct buffer b = { 0 }; put_wasm(&b, 5000); tar_file(out, "plugin.wasm", &b); tar_file(out, "z", &b); out->used -= 1000; buffer_fini(&b); }
-static void hostile_header(struct buffer *out) { struct buffer b = { 0 }; put_wasm(&b, 500); tar_file(out, "plugin.wasm", &b); tar_text(out, "z", "1"); out->data[1030] ^= 1; buffer_fini(&b); }
 static void hostile_claim(struct buffer *out) { tar_header(out, &(struct tar_entry){ .name = "plugin.wasm", .type = '0', .claim_bytes = 077777777777 }); put_wasm(out, 5000); }
 static void hostile_claim_other(struct buffer *out) { tar_header(out, &(struct tar_entry){ .name = "z", .type = '0', .claim_bytes = 077777777777 }); put_wasm(out, 5000); }
+
+static void hostile_truncated_other(struct buffer *out)
+{
+        CLEANUP(buffer_fini) struct buffer module = { 0 };
+        put_wasm(&module, 5000);
+        tar_file(out, "plugin.wasm", &module);
+        tar_file(out, "z", &module);
+        out->used -= 1000;
+}
+
+static void hostile_header(struct buffer *out)
+{
+        CLEANUP(buffer_fini) struct buffer module = { 0 };
+        put_wasm(&module, 500);
+        tar_file(out, "plugin.wasm", &module);
+        tar_text(out, "z", "1");
+        out->data[1030] ^= 1;
+}
 
 static void hostile_second(struct buffer *out)
 {
