@@ -62,8 +62,11 @@ struct store_visitor {
         void (*grant)(void *arg, const struct store_grant *row);
         void (*resource)(void *arg, const struct store_resource *row);
         void (*lease)(void *arg, const struct store_lease *row);
+        bool without_documents;           /* images come with document "": a start then reads much less; store_load_document() gets one when it is asked for */
 };
 bool store_load_all(struct store *store, const struct store_visitor *visitor, struct error *err);
+/* Appends the manifest JSON of an image; ERROR_NOT_FOUND when there is no such row. */
+bool store_load_document(struct store *store, const struct digest *manifest, struct buffer *ret_document, struct error *err);
 
 /* A file that is being written: unnamed (O_TMPFILE), hashed by a second thread on the way. scratch = never to be committed, so nothing is flushed early. */
 struct blob_writer;

@@ -1,0 +1,240 @@
+/*
+ * How it goes: a blob's name follows from its digest; whether it is still the file that we left is one statx against the identity in its row. Only when that differs are
+ *              bytes read again: the right ones correct the row, the wrong ones go to quarantine with everything that points at them.
+ * How it fails: a file that cannot be read (EIO) is treated like wrong bytes: nobody gets it.
+ * How it ends: nothing is kept open; quarantine/ keeps what was taken out of service until the start after next sweeps it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+#include "inside.h"
+
+enum { HASH_CHUNK_BYTES = 256 * 1024, VERIFY_TRIES = 3 };
+
+void blob_format_name(const struct digest *module, char ret_name[BLOB_NAME_BYTES])
+{
+        hex_format(module->bytes, DIGEST_SHA256_BYTES, ret_name + 3);
+        ret_name[0] = ret_name[3];
+        ret_name[1] = ret_name[4];
+        ret_name[2] = '/';
+}
+
+void store_format_path(const struct store *store, const struct digest *module, char *ret_path, size_t size_bytes)
+{
+        char name[BLOB_NAME_BYTES];
+        blob_format_name(module, name);
+        snprintf(ret_path, size_bytes, "%s/blobs/%s", store->root, name);
+}
+
+bool identity_get(int dirfd, const char *name, struct store_identity *ret_identity)
+{
+        struct statx info;
+        int flags = AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC | (name[0] ? 0 : AT_EMPTY_PATH);
+        if (statx(dirfd, name, flags, STATX_BASIC_STATS, &info) != 0)
+                return false;
+        if (!S_ISREG(info.stx_mode)) {
+                errno = EINVAL;
+                return false;
+        }
+        *ret_identity = (struct store_identity){
+                .device = makedev(info.stx_dev_major, info.stx_dev_minor), .inode = info.stx_ino, .size_bytes = info.stx_size,
+                .mtime_ns = info.stx_mtime.tv_sec * 1000000000LL + info.stx_mtime.tv_nsec, .ctime_ns = info.stx_ctime.tv_sec * 1000000000LL + info.stx_ctime.tv_nsec,
+        };
+        return true;
+}
+
+bool identity_same_bytes(const struct store_identity *a, const struct store_identity *b)
+{
+        return a->device == b->device && a->inode == b->inode && a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns;
+}
+
+bool identity_equal(const struct store_identity *a, const struct store_identity *b)
+{
+        return identity_same_bytes(a, b) && a->ctime_ns == b->ctime_ns;
+}
+
+void names_lock(struct store *store, const struct digest *module)
+{
+        pthread_mutex_lock(&store->names[module->bytes[0] % STORE_STRIPES]);
+}
+
+void names_unlock(struct store *store, const struct digest *module)
+{
+        pthread_mutex_unlock(&store->names[module->bytes[0] % STORE_STRIPES]);
+}
+
+/* Waits until `done` bytes are due at the wanted rate, in short steps so that a cancel is heard. */
+static bool pace_wait(const struct blob_pace *pace, uint64_t done, int64_t start_us)
+{
+        for (;;) {
+                if (cancel_is_triggered(pace->cancel))
+                        return false;
+                if (pace->rate_bytes == 0)
+                        return true;
+                int64_t left_us = (int64_t)((double)done * 1e6 / (double)pace->rate_bytes) - (clock_get_us() - start_us);
+                if (left_us <= 0)
+                        return true;
+                if (left_us > 50000)
+                        left_us = 50000;
+                nanosleep(&(struct timespec){ .tv_nsec = left_us * 1000 }, NULL);
+        }
+}
+
+bool blob_hash(int fd, const struct blob_pace *pace, struct digest *ret_sha256, int *ret_errno)
+{
+        CLEANUP(cleanup_free) void *chunk = memory_new(1, HASH_CHUNK_BYTES);
+        CLEANUP(hasher_free) struct hasher *hasher = hasher_new(DIGEST_SHA256);
+        int64_t start_us = clock_get_us();
+        uint64_t done = 0;
+        for (;;) {
+                ssize_t got = fault_hit("store.read") ? (errno = EIO, -1) : pread(fd, chunk, HASH_CHUNK_BYTES, (off_t)done);
+                if (got < 0 && errno == EINTR)
+                        continue;
+                if (got < 0) {
+                        *ret_errno = errno;
+                        return false;
+                }
+                if (got == 0)
+                        break;
+                hasher_update(hasher, chunk, (size_t)got);
+                done += (uint64_t)got;
+                if (pace && !pace_wait(pace, done, start_us)) {
+                        *ret_errno = 0;
+                        return false;
+                }
+        }
+        hasher_finish(hasher, ret_sha256);
+        return true;
+}
+
+int store_open_blob(struct store *store, const struct digest *module, struct error *err)
+{
+        char name[BLOB_NAME_BYTES];
+        blob_format_name(module, name);
+        int fd = openat(store->blobs_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd >= 0)
+                return fd;
+        if (errno == ENOENT)
+                refuse(err, ERROR_NOT_FOUND, "store %s has no module %s", store->root, name + 3);
+        else
+                store_fail(store, err, errno, "cannot open the module %s", name + 3);
+        return -1;
+}
+
+bool blob_quarantine(struct store *store, int dirfd, const char *name, struct error *err)
+{
+        const char *last = name;
+        for (const char *at = name; *at; at++)
+                if (*at == '/')
+                        last = at + 1;
+
+        uint32_t number = 0;
+        random_bytes(&number, sizeof number);
+        CLEANUP(cleanup_free) char *to = string_format("%lld.%.64s.%08x", (long long)clock_get_wall_s(), last, number);
+        if (renameat(dirfd, name, store->quarantine_fd, to) == 0 || errno == ENOENT)
+                return true;
+        return store_fail(store, err, errno, "cannot move %s to quarantine", last);
+}
+
+/* Wrong bytes leave service: the name first, then the hand-outs, then the rows; a crash between is repaired by the next start. */
+static bool blob_condemn(struct store *store, const struct digest *module, const char *why, struct error *err)
+{
+        char name[BLOB_NAME_BYTES];
+        blob_format_name(module, name);
+        if (store->is_read_only)
+                return refuse(err, ERROR_CHECKSUM_MISMATCH, "the module %s in store %s is damaged (%s), and the store is read-only", name + 3, store->root, why);
+        if (!blob_quarantine(store, store->blobs_fd, name, err) || !handout_refresh(store, module, err) || !row_delete_module(store, module, err))
+                return refuse_within(err, "the module %s is damaged (%s)", name + 3, why);
+        return refuse(err, ERROR_CHECKSUM_MISMATCH, "the module %s in store %s is damaged (%s); it was moved to quarantine and has to be pulled again", name + 3, store->root, why);
+}
+
+/* Hashes what is under the name now. ret_identity is of that file, stable over the reading. */
+static bool blob_examine(struct store *store, const struct digest *module, const struct blob_pace *pace, struct store_identity *ret_identity, const char **ret_why)
+{
+        for (int i = 0; i < VERIFY_TRIES; i++) {
+                struct error ignored = { 0 };
+                CLEANUP(cleanup_close) int fd = store_open_blob(store, module, &ignored);
+                struct store_identity before, after;
+                struct digest found;
+                int number = 0;
+                *ret_why = "it is gone or no regular file";
+                if (fd < 0 || !identity_get(fd, "", &before))
+                        return false;
+                bool is_read = blob_hash(fd, pace, &found, &number);
+                *ret_why = number == 0 ? NULL : "it cannot be read";
+                if (!is_read)
+                        return false;
+                *ret_why = "its bytes have another digest";
+                if (!digest_equal(&found, module))
+                        return false;
+                if (identity_get(fd, "", &after) && identity_same_bytes(&before, &after)) {
+                        *ret_identity = after;
+                        return true;
+                }
+                *ret_why = "it is being changed";
+        }
+        return false;
+}
+
+bool blob_settle(struct store *store, const struct digest *module, struct store_identity *ret_identity, struct error *err)
+{
+        struct store_module row = { 0 };
+        bool is_there = false;
+        if (!row_get_module(store, module, &row, &is_there, err))
+                return false;
+
+        char name[BLOB_NAME_BYTES];
+        blob_format_name(module, name);
+        if (!is_there)
+                return refuse(err, ERROR_NOT_FOUND, "store %s has no module %s", store->root, name + 3);
+        struct store_identity now;
+        if (identity_get(store->blobs_fd, name, &now) && identity_equal(&now, &row.identity)) {
+                *ret_identity = now;
+                return true;
+        }
+
+        const char *why = NULL;
+        if (!blob_examine(store, module, NULL, &now, &why))
+                return blob_condemn(store, module, why, err);
+        if (!store->is_read_only && !row_save_identity(store, module, &now, err))
+                return false;
+        *ret_identity = now;
+        return true;
+}
+
+bool store_verify(struct store *store, const struct digest *module, uint64_t rate_bytes, struct cancel *cancel, struct store_identity *ret_identity, struct error *err)
+{
+        const struct blob_pace pace = { rate_bytes, cancel };
+        struct store_identity seen = { 0 }, now;
+        const char *why = NULL;
+        bool is_good = blob_examine(store, module, &pace, &seen, &why);
+        if (!is_good && !why)
+                return refuse(err, ERROR_BUSY, "the verification was cancelled");
+
+        char name[BLOB_NAME_BYTES];
+        blob_format_name(module, name);
+        struct store_module row;
+        bool is_there = false;
+        names_lock(store, module);
+        if (!row_get_module(store, module, &row, &is_there, err)) {
+                is_good = false;
+        } else if (!is_there) {
+                is_good = refuse(err, ERROR_NOT_FOUND, "store %s has no module %s", store->root, name + 3);
+        } else if (is_good && identity_get(store->blobs_fd, name, &now) && identity_same_bytes(&now, &seen)) {
+                /* Links made and removed meanwhile changed its ctime only. */
+                is_good = store->is_read_only || identity_equal(&now, &row.identity) || row_save_identity(store, module, &now, err);
+        } else if (!blob_examine(store, module, NULL, &now, &why)) {
+                is_good = blob_condemn(store, module, why, err);          /* it may have been replaced while we read: what counts is what is there under the lock */
+        } else {
+                is_good = store->is_read_only || row_save_identity(store, module, &now, err);
+        }
+        names_unlock(store, module);
+        if (is_good)
+                *ret_identity = now;
+        return is_good;
+}
