@@ -314,6 +314,9 @@ bool writer_publish(struct blob_writer *writer, const char *name, bool *ret_exis
         }
         errno = ENOSPC;
         if (!fault_hit("store.place") && file_link(writer, name) == 0) {
+                if (writer->temp[0])              /* now, as it changes the ctime that the row is about to keep */
+                        unlinkat(writer->store->tmp_fd, writer->temp, 0);
+                writer->temp[0] = '\0';
                 *ret_exists = false;
                 return true;
         }
