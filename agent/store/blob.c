@@ -148,8 +148,10 @@ static bool blob_condemn(struct store *store, const struct digest *module, const
         blob_format_name(module, name);
         if (store->is_read_only)
                 return refuse(err, ERROR_CHECKSUM_MISMATCH, "the module %s in store %s is damaged (%s), and the store is read-only", name + 3, store->root, why);
-        if (!blob_quarantine(store, store->blobs_fd, name, err) || !handout_refresh(store, module, err) || !row_delete_module(store, module, err))
+        if (!blob_quarantine(store, store->blobs_fd, name, err) || !handout_refresh(store, module, err) || !row_delete_module(store, module, err)) {
+                atomic_store(&store->has_leftovers, true);
                 return refuse_within(err, "the module %s is damaged (%s)", name + 3, why);
+        }
         return refuse(err, ERROR_CHECKSUM_MISMATCH, "the module %s in store %s is damaged (%s); it was moved to quarantine and has to be pulled again", name + 3, store->root, why);
 }
 

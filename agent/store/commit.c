@@ -156,25 +156,29 @@ static bool commit_find_module(struct store *store, const struct store_commit *c
         return more >= 0;
 }
 
+/* After a failure the new file goes again. When the index may or may not have taken its row (`is_sure` false), the next start decides. */
+static bool blob_take_back(struct store *store, const struct digest *module, bool is_sure)
+{
+        char blob[BLOB_NAME_BYTES];
+        struct error ignored = { 0 };
+        struct store_module row;
+        bool is_there = true;
+        blob_format_name(module, blob);
+        return is_sure && row_get_module(store, module, &row, &is_there, &ignored) && !is_there && unlinkat(store->blobs_fd, blob, 0) == 0;
+}
+
 static bool commit_bytes(struct store *store, const struct store_commit *commit, const struct digest *module, struct store_module *ret_module, struct error *err)
 {
         char blob[BLOB_NAME_BYTES];
         blob_format_name(module, blob);
         struct store_identity identity;
-        bool is_new = false;
-        if (!blob_place(store, commit->writer, module, &is_new, err))
-                return false;
-        if (!identity_get(store->blobs_fd, blob, &identity))
-                return store_fail(store, err, errno, "cannot stat the module %s", blob + 3);
-        if (rows_save(store, commit, module, &identity, ret_module, err))
+        bool is_new = false, is_placed = blob_place(store, commit->writer, module, &is_new, err);
+        if (is_placed && !identity_get(store->blobs_fd, blob, &identity))
+                is_placed = store_fail(store, err, errno, "cannot stat the module %s", blob + 3);
+        if (is_placed && rows_save(store, commit, module, &identity, ret_module, err))
                 return true;
-
-        /* Room on a full disk is given back; after any other failure it is not sure what the index says, and the next start decides. */
-        struct error ignored = { 0 };
-        struct store_module row;
-        bool is_there = true;
-        if (is_new && err->code == ERROR_STORE_FULL && row_get_module(store, module, &row, &is_there, &ignored) && !is_there)
-                unlinkat(store->blobs_fd, blob, 0);
+        if (is_new && !blob_take_back(store, module, !is_placed || err->code == ERROR_STORE_FULL))
+                atomic_store(&store->has_leftovers, true);
         return false;
 }
 
@@ -215,6 +219,8 @@ bool store_remove_module(struct store *store, const struct digest *module, int64
         if (is_good && (fault_hit("store.unlink") || (unlinkat(store->blobs_fd, blob, 0) != 0 && errno != ENOENT)))
                 is_good = store_fail(store, err, errno, "cannot remove the module %s", blob + 3);
         is_good = is_good && handout_refresh(store, module, err);
+        if (!is_good && err->code != ERROR_BUSY)
+                atomic_store(&store->has_leftovers, true);
         names_unlock(store, module);
         return is_good;
 }

@@ -14,6 +14,8 @@
 #include <unistd.h>
 #include "inside.h"
 
+enum { CHECK_ALWAYS_BYTES = 8 * 1024 * 1024 };
+
 #define MODULE_COLUMNS "sha256, device, inode, size_bytes, mtime_ns, ctime_ns, created_s, last_used_s, pinned"
 
 static const char *const texts[STATEMENTS] = {
@@ -98,7 +100,7 @@ bool index_refuse(struct store *store, struct error *err, const char *doing)
                 return store_fail(store, err, EROFS, "%s", doing);
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
-                store->index.is_failed = true;
+                store->index.is_failed = store->index.is_corrupt = true;
                 store_set_health(store, STORE_FAILING);
                 return refuse(err, ERROR_INTERNAL, "store %s: %s: index.sqlite is damaged; a restart rebuilds it from the blobs", store->root, doing);
         case SQLITE_IOERR:
@@ -286,10 +288,17 @@ static enum index_state connection_check(struct store *store, struct error *err)
         return INDEX_CORRUPT;
 }
 
+/* Looking through a small index costs nothing; a big one that was closed in order is trusted. */
+static bool index_is_small(struct store *store)
+{
+        struct stat info;
+        return fstatat(store->root_fd, "index.sqlite", &info, 0) == 0 && info.st_size <= CHECK_ALWAYS_BYTES;
+}
+
 /* The path goes through the configured root; `immutable` is for a read-only file system, where SQLite cannot make its shared memory. */
 static enum index_state connection_open(struct store *store, bool is_immutable, struct index_found *ret_found, struct error *err)
 {
-        store->index.is_failed = false;
+        store->index.is_failed = store->index.is_corrupt = false;
         CLEANUP(cleanup_free) char *path = string_format("%s/index.sqlite", store->root);
         char *uri = sqlite3_mprintf("file:///proc/self/fd/%d/index.sqlite?immutable=1", store->root_fd);
         int flags = store->is_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
@@ -306,8 +315,8 @@ static enum index_state connection_open(struct store *store, bool is_immutable, 
                 state = schema_prepare(store, &is_new, err);
         int64_t clean = 0;
         if (state == INDEX_GOOD && !index_meta_get(store, "clean", &clean, err))
-                state = store->index.is_failed ? INDEX_CORRUPT : INDEX_REFUSED;
-        if (state == INDEX_GOOD && !clean && !is_new)
+                state = store->index.is_corrupt ? INDEX_CORRUPT : INDEX_REFUSED;
+        if (state == INDEX_GOOD && !is_new && (!clean || index_is_small(store)))
                 state = connection_check(store, err);
         ret_found->was_clean = clean != 0;
         ret_found->is_rebuilt |= is_new;
@@ -325,10 +334,17 @@ static bool index_move_aside(struct store *store, struct error *err)
                 if (renameat(store->root_fd, from, store->root_fd, to) != 0 && errno != ENOENT)
                         return store_fail(store, err, errno, "cannot move the damaged index aside");
         }
+        atomic_store(&store->health, STORE_HEALTHY);
         return fs_sync_folder(store->root_fd, err);
 }
 
-/* A rollback to "no index" would be wrong when there are blobs of an earlier one: they are counted as found again. */
+bool index_discard(struct store *store, struct error *err)
+{
+        connection_close(store);
+        return index_move_aside(store, err);
+}
+
+/* A new index has a new key: what was proven under the old one is proven again. */
 static bool index_load_key(struct store *store, struct error *err)
 {
         sqlite3_stmt *row = index_start(store, STATEMENT_META_GET, err, "t", "key");
@@ -365,10 +381,8 @@ bool index_open(struct store *store, struct index_found *ret_found, struct error
                 state = connection_open(store, true, &found, err);
         }
         if (state == INDEX_CORRUPT && !store->is_read_only) {
-                connection_close(store);
-                if (!index_move_aside(store, err))
+                if (!index_discard(store, err))
                         return false;
-                atomic_store(&store->health, STORE_HEALTHY);
                 state = connection_open(store, false, &found, err);
         }
         if (state != INDEX_GOOD || !index_load_key(store, err))
@@ -383,7 +397,7 @@ void index_close(struct store *store)
                 return;
         struct error ignored = { 0 };             /* an unmarked end only costs the next start a sweep */
         if (!store->is_read_only && !store->index.is_failed && index_begin(store, &ignored)) {
-                bool is_good = index_meta_put(store, "alive_s", clock_get_wall_s(), &ignored) && index_meta_put(store, "clean", 1, &ignored);
+                bool is_good = index_meta_put(store, "alive_s", clock_get_wall_s(), &ignored) && index_meta_put(store, "clean", !atomic_load(&store->has_leftovers), &ignored);
                 index_end(store, is_good, &ignored);
         }
         connection_close(store);

@@ -26,6 +26,7 @@ struct index {
         sqlite3 *db;
         sqlite3_stmt *statements[STATEMENTS];
         unsigned depth;                           /* of index_begin */
+        bool is_corrupt;                          /* SQLite said so since the open */
         bool is_failed;                           /* an fsync of the log failed, or the file is damaged: nothing is written any more until the next start */
 };
 
@@ -34,6 +35,7 @@ struct store {
         int root_fd, lock_fd, blobs_fd, modules_fd, tmp_fd, quarantine_fd;
         bool is_read_only;                        /* since the open */
         atomic_int health;                        /* enum store_health */
+        atomic_bool has_leftovers;                /* something was not taken back: the next start sweeps, as after a crash */
         uint8_t key[STORE_KEY_BYTES];
         pthread_mutex_t names[STORE_STRIPES];
         struct index index;
@@ -53,6 +55,7 @@ enum index_state { INDEX_GOOD, INDEX_CORRUPT, INDEX_REFUSED };
 struct index_found { bool was_clean, is_rebuilt; };
 bool index_open(struct store *store, struct index_found *ret_found, struct error *err);
 void index_close(struct store *store);
+bool index_discard(struct store *store, struct error *err);               /* closes a damaged index and moves it aside */
 bool index_begin(struct store *store, struct error *err);                 /* nested calls join the outer transaction */
 bool index_end(struct store *store, bool is_good, struct error *err);     /* returns is_good, unless the commit failed; rolls back when not good */
 /* Runs a statement that returns no rows. Format: d digest *, t text, i int64_t, b const void * and size_t. Under index_begin. */

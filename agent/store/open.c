@@ -28,9 +28,12 @@ bool store_open(const struct store_options *options, struct store **ret_store, s
         struct store_report report = { 0 };
         if (!root_open(store, options->root, err) || !index_open(store, &found, err))
                 return false;
-        err->code = ERROR_NONE;                   /* of attempts that were made good */
+        *err = (struct error){ 0 };               /* of attempts that were made good */
 
-        if (!store->is_read_only && !store_recover(store, &found, &report, err)) {
+        bool is_good = store->is_read_only || store_recover(store, &found, &report, err);
+        if (!is_good && store->index.is_corrupt)  /* damage that only showed up now */
+                is_good = index_discard(store, err) && index_open(store, &found, err) && store_recover(store, &found, &report, err);
+        if (!is_good) {
                 if (err->code != ERROR_STORE_FULL) {
                         store->index.is_failed = true;    /* it is no orderly end */
                         return false;
