@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include "inside.h"
 
-enum { HASH_CHUNK_BYTES = 256 * 1024, VERIFY_TRIES = 3 };
+enum { HASH_CHUNK_BYTES = 256 * 1024, EXAM_TRIES = 2 };
 
 void blob_format_name(const struct digest *module, char ret_name[BLOB_NAME_BYTES])
 {
@@ -85,26 +85,25 @@ static bool pace_wait(const struct blob_pace *pace, uint64_t done, int64_t start
         }
 }
 
-bool blob_hash(int fd, const struct blob_pace *pace, struct digest *ret_sha256, int *ret_errno)
+/* False with errno; 0 = cancelled. */
+static bool blob_hash(int fd, const struct blob_pace *pace, struct digest *ret_sha256)
 {
         CLEANUP(cleanup_free) void *chunk = memory_new(1, HASH_CHUNK_BYTES);
         CLEANUP(hasher_free) struct hasher *hasher = hasher_new(DIGEST_SHA256);
         int64_t start_us = clock_get_us();
-        uint64_t done = 0;
-        for (;;) {
-                ssize_t got = fault_hit("store.read") ? (errno = EIO, -1) : pread(fd, chunk, HASH_CHUNK_BYTES, (off_t)done);
+        for (uint64_t done = 0;;) {
+                errno = EIO;
+                ssize_t got = fault_hit("store.read") ? -1 : pread(fd, chunk, HASH_CHUNK_BYTES, (off_t)done);
                 if (got < 0 && errno == EINTR)
                         continue;
-                if (got < 0) {
-                        *ret_errno = errno;
+                if (got < 0)
                         return false;
-                }
                 if (got == 0)
                         break;
                 hasher_update(hasher, chunk, (size_t)got);
                 done += (uint64_t)got;
                 if (pace && !pace_wait(pace, done, start_us)) {
-                        *ret_errno = 0;
+                        errno = 0;
                         return false;
                 }
         }
@@ -155,32 +154,80 @@ static bool blob_condemn(struct store *store, const struct digest *module, const
         return refuse(err, ERROR_CHECKSUM_MISMATCH, "the module %s in store %s is damaged (%s); it was moved to quarantine and has to be pulled again", name + 3, store->root, why);
 }
 
-/* Hashes what is under the name now. ret_identity is of that file, stable over the reading. */
-static bool blob_examine(struct store *store, const struct digest *module, const struct blob_pace *pace, struct store_identity *ret_identity, const char **ret_why)
+static enum blob_verdict exam_bad(struct blob_exam *exam, const char *why)
 {
-        for (int i = 0; i < VERIFY_TRIES; i++) {
-                struct error ignored = { 0 };
-                CLEANUP(cleanup_close) int fd = store_open_blob(store, module, &ignored);
-                struct store_identity before, after;
-                struct digest found;
-                int number = 0;
-                *ret_why = "it is gone or no regular file";
-                if (fd < 0 || !identity_get(fd, "", &before))
-                        return false;
-                bool is_read = blob_hash(fd, pace, &found, &number);
-                *ret_why = number == 0 ? NULL : "it cannot be read";
-                if (!is_read)
-                        return false;
-                *ret_why = "its bytes have another digest";
-                if (!digest_equal(&found, module))
-                        return false;
-                if (identity_get(fd, "", &after) && identity_same_bytes(&before, &after)) {
-                        *ret_identity = after;
-                        return true;
-                }
-                *ret_why = "it is being changed";
+        exam->why = why;
+        return BLOB_BAD;
+}
+
+/* EIO is the file's own fault, everything else (descriptors, memory, rights) may be gone in a moment. */
+static enum blob_verdict exam_unread(struct store *store, struct blob_exam *exam, struct error *err)
+{
+        switch (errno) {
+        case 0:
+                refuse(err, ERROR_BUSY, "the verification was cancelled");
+                return BLOB_UNKNOWN;
+        case EIO:
+                return exam_bad(exam, "it cannot be read");
+        case ENOENT:
+        case ENOTDIR:
+                return exam_bad(exam, "it is gone");
+        case ELOOP:
+        case ENXIO:
+        case EINVAL:
+        case EISDIR:
+                return exam_bad(exam, "it is no regular file");
+        default:
+                store_fail(store, err, errno, "cannot look at the module %s", exam->name);
+                return BLOB_UNKNOWN;
         }
-        return false;
+}
+
+static enum blob_verdict exam_once(struct store *store, struct blob_exam *exam, struct error *err)
+{
+        CLEANUP(cleanup_close) int fd = openat(exam->dirfd, exam->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        struct store_identity before;
+        struct digest found;
+        if (fd < 0 || !identity_get(fd, "", &before) || !blob_hash(fd, exam->pace, &found) || !identity_get(fd, "", &exam->identity))
+                return exam_unread(store, exam, err);
+        if (!digest_equal(&found, exam->module))
+                return exam_bad(exam, "its bytes have another digest");
+        return identity_same_bytes(&before, &exam->identity) ? BLOB_GOOD : exam_bad(exam, "it is being changed");
+}
+
+enum blob_verdict blob_examine(struct store *store, struct blob_exam *exam, struct error *err)
+{
+        enum blob_verdict verdict = BLOB_BAD;
+        for (int i = 0; i < EXAM_TRIES && verdict == BLOB_BAD; i++) {
+                struct store_identity before = exam->identity;
+                verdict = exam_once(store, exam, err);
+                if (verdict == BLOB_BAD && identity_same_bytes(&before, &exam->identity))
+                        break;                    /* it did not change: reading it once more says the same */
+        }
+        return verdict;
+}
+
+bool blob_adopt(struct store *store, int dirfd, const char *name, struct store_identity *ret_identity, struct error *err)
+{
+        CLEANUP(cleanup_close) int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd >= 0 && fchmod(fd, 0444) == 0 && fsync(fd) == 0 && identity_get(fd, "", ret_identity))
+                return true;
+        return store_fail(store, err, errno, "cannot adopt the module %s", name);
+}
+
+/* By its bytes, whatever its row says: the row follows, or the blob goes. Under names_lock. */
+static bool blob_judge(struct store *store, const struct digest *module, struct store_identity *ret_identity, struct error *err)
+{
+        char name[BLOB_NAME_BYTES];
+        blob_format_name(module, name);
+        struct blob_exam exam = { .dirfd = store->blobs_fd, .name = name, .module = module };
+        enum blob_verdict verdict = blob_examine(store, &exam, err);
+        if (verdict != BLOB_GOOD)
+                return verdict == BLOB_BAD && blob_condemn(store, module, exam.why, err);
+        if (!store->is_read_only && !row_save_identity(store, module, &exam.identity, err))
+                return false;
+        *ret_identity = exam.identity;
+        return true;
 }
 
 bool blob_settle(struct store *store, const struct digest *module, struct store_identity *ret_identity, struct error *err)
@@ -200,41 +247,32 @@ bool blob_settle(struct store *store, const struct digest *module, struct store_
                 return true;
         }
 
-        const char *why = NULL;
-        if (!blob_examine(store, module, NULL, &now, &why))
-                return blob_condemn(store, module, why, err);
-        if (!store->is_read_only && !row_save_identity(store, module, &now, err))
-                return false;
-        *ret_identity = now;
-        return true;
+        return blob_judge(store, module, ret_identity, err);
 }
 
+/* The long reading is done without the lock, so that hand-outs of the module go on; what counts is what is under the name when the lock is taken. */
 bool store_verify(struct store *store, const struct digest *module, uint64_t rate_bytes, struct cancel *cancel, struct store_identity *ret_identity, struct error *err)
 {
-        const struct blob_pace pace = { rate_bytes, cancel };
-        struct store_identity seen = { 0 }, now;
-        const char *why = NULL;
-        bool is_good = blob_examine(store, module, &pace, &seen, &why);
-        if (!is_good && !why)
-                return refuse(err, ERROR_BUSY, "the verification was cancelled");
-
         char name[BLOB_NAME_BYTES];
         blob_format_name(module, name);
-        struct store_module row;
+        const struct blob_pace pace = { rate_bytes, cancel };
+        struct blob_exam exam = { .dirfd = store->blobs_fd, .name = name, .module = module, .pace = &pace };
+        enum blob_verdict verdict = blob_examine(store, &exam, err);
+        if (verdict == BLOB_UNKNOWN)
+                return false;
+
+        struct store_identity now;
+        struct store_module row = { 0 };
         bool is_there = false;
         names_lock(store, module);
-        if (!row_get_module(store, module, &row, &is_there, err)) {
-                is_good = false;
-        } else if (!is_there) {
+        bool is_good = row_get_module(store, module, &row, &is_there, err);
+        if (is_good && !is_there)
                 is_good = refuse(err, ERROR_NOT_FOUND, "store %s has no module %s", store->root, name + 3);
-        } else if (is_good && identity_get(store->blobs_fd, name, &now) && identity_same_bytes(&now, &seen)) {
+        else if (is_good && verdict == BLOB_GOOD && identity_get(store->blobs_fd, name, &now) && identity_same_bytes(&now, &exam.identity))
                 /* Links made and removed meanwhile changed its ctime only. */
                 is_good = store->is_read_only || identity_equal(&now, &row.identity) || row_save_identity(store, module, &now, err);
-        } else if (!blob_examine(store, module, NULL, &now, &why)) {
-                is_good = blob_condemn(store, module, why, err);          /* it may have been replaced while we read: what counts is what is there under the lock */
-        } else {
-                is_good = store->is_read_only || row_save_identity(store, module, &now, err);
-        }
+        else if (is_good)
+                is_good = blob_judge(store, module, &now, err);
         names_unlock(store, module);
         if (is_good)
                 *ret_identity = now;

@@ -30,21 +30,22 @@ static bool shard_sync(struct store *store, const char *blob, struct error *err)
         return store_fail(store, err, errno, "cannot make the folder blobs/%s durable", shard);
 }
 
-/* A file has the name already. Ours by identity = good; else its bytes decide, and they are made durable, as nobody says who wrote them. */
-static bool existing_is_good(struct store *store, const struct digest *module, const char *blob)
+/* A file has the name already. Ours by identity = good; else its bytes decide. */
+static enum blob_verdict existing_examine(struct store *store, const struct digest *module, const char *blob, struct error *err)
 {
-        struct error ignored = { 0 };
         struct store_module row = { 0 };
         struct store_identity now;
         bool is_there = false;
-        if (row_get_module(store, module, &row, &is_there, &ignored) && is_there && identity_get(store->blobs_fd, blob, &now) && identity_equal(&now, &row.identity))
-                return true;
+        if (!row_get_module(store, module, &row, &is_there, err))
+                return BLOB_UNKNOWN;
+        if (is_there && identity_get(store->blobs_fd, blob, &now) && identity_equal(&now, &row.identity))
+                return BLOB_GOOD;
 
-        CLEANUP(cleanup_close) int fd = store_open_blob(store, module, &ignored);
-        struct stat info;
-        struct digest found;
-        int number = 0;
-        return fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && blob_hash(fd, NULL, &found, &number) && digest_equal(&found, module) && fchmod(fd, 0444) == 0 && fsync(fd) == 0;
+        struct blob_exam exam = { .dirfd = store->blobs_fd, .name = blob, .module = module };
+        enum blob_verdict verdict = blob_examine(store, &exam, err);
+        if (verdict == BLOB_GOOD && !blob_adopt(store, store->blobs_fd, blob, &now, err))
+                return BLOB_UNKNOWN;
+        return verdict;
 }
 
 static bool blob_place(struct store *store, struct blob_writer *writer, const struct digest *module, bool *ret_is_new, struct error *err)
@@ -55,7 +56,10 @@ static bool blob_place(struct store *store, struct blob_writer *writer, const st
         if (!shard_make(store, blob, err) || !writer_publish(writer, blob, &exists, err))
                 return false;
         *ret_is_new = !exists;
-        if (exists && !existing_is_good(store, module, blob)) {
+        enum blob_verdict verdict = exists ? existing_examine(store, module, blob, err) : BLOB_GOOD;
+        if (verdict == BLOB_UNKNOWN)
+                return false;
+        if (verdict == BLOB_BAD) {
                 if (!blob_quarantine(store, store->blobs_fd, blob, err) || !writer_publish(writer, blob, &exists, err))
                         return false;
                 if (exists)

@@ -84,8 +84,13 @@ bool identity_same_bytes(const struct store_identity *a, const struct store_iden
 void names_lock(struct store *store, const struct digest *module);
 void names_unlock(struct store *store, const struct digest *module);
 struct blob_pace { uint64_t rate_bytes; struct cancel *cancel; };
-/* False: the file could not be read (errno in ret_errno; 0 = cancelled). */
-bool blob_hash(int fd, const struct blob_pace *pace, struct digest *ret_sha256, int *ret_errno);
+/* A file and what it should be; filled in: its identity if good, in words what is wrong if bad. Unknown = it could not be looked at (no descriptor left, cancelled): err says why,
+   and nothing may be concluded. */
+enum blob_verdict { BLOB_GOOD, BLOB_BAD, BLOB_UNKNOWN };
+struct blob_exam { int dirfd; const char *name; const struct digest *module; const struct blob_pace *pace; struct store_identity identity; const char *why; };
+enum blob_verdict blob_examine(struct store *store, struct blob_exam *exam, struct error *err);
+/* Bytes that were written by somebody unknown become ours: 0444 and durable. ret_identity is of after. */
+bool blob_adopt(struct store *store, int dirfd, const char *name, struct store_identity *ret_identity, struct error *err);
 bool blob_quarantine(struct store *store, int dirfd, const char *name, struct error *err);
 /* The blob's identity is the row's, or its bytes were hashed again and are right (the row is then corrected); else it is quarantined, the row is gone and err says so.
    Under names_lock. */

@@ -115,15 +115,15 @@ static bool stray_remove(struct census *census, int dirfd, const char *name, str
 static bool file_examine(struct census *census, int shard_fd, const char *name, const struct digest *module, struct known *known, struct error *err)
 {
         struct store *store = census->store;
-        CLEANUP(cleanup_close) int fd = openat(shard_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         struct store_identity identity;
-        struct digest found = { 0 };
-        int number = 0;
-        if (fd < 0 || !identity_get(fd, "", &identity) || !blob_hash(fd, NULL, &found, &number) || !digest_equal(&found, module))
+        struct blob_exam exam = { .dirfd = shard_fd, .name = name, .module = module };
+        enum blob_verdict verdict = blob_examine(store, &exam, err);
+        if (verdict == BLOB_UNKNOWN)
+                return false;
+        if (verdict == BLOB_BAD)
                 return stray_remove(census, shard_fd, name, err);          /* a row of it is dropped as one without file */
-
-        if (fchmod(fd, 0444) != 0 || fsync(fd) != 0 || !identity_get(fd, "", &identity))
-                return store_fail(store, err, errno, "cannot adopt the module %s", name);
+        if (!blob_adopt(store, shard_fd, name, &identity, err))
+                return false;
         if (known) {
                 known->is_seen = true;
                 return row_save_identity(store, module, &identity, err);
