@@ -207,12 +207,12 @@ enum blob_verdict blob_examine(struct store *store, struct blob_exam *exam, stru
         return verdict;
 }
 
-bool blob_adopt(struct store *store, int dirfd, const char *name, struct store_identity *ret_identity, struct error *err)
+bool blob_adopt(struct store *store, const struct blob_exam *exam, bool is_synced, struct store_identity *ret_identity, struct error *err)
 {
-        CLEANUP(cleanup_close) int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        if (fd >= 0 && fchmod(fd, 0444) == 0 && fsync(fd) == 0 && identity_get(fd, "", ret_identity))
+        CLEANUP(cleanup_close) int fd = openat(exam->dirfd, exam->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd >= 0 && fchmod(fd, 0444) == 0 && (!is_synced || fsync(fd) == 0) && identity_get(fd, "", ret_identity))
                 return true;
-        return store_fail(store, err, errno, "cannot adopt the module %s", name);
+        return store_fail(store, err, errno, "cannot adopt the module %s", exam->name);
 }
 
 /* By its bytes, whatever its row says: the row follows, or the blob goes. Under names_lock. */

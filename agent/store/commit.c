@@ -43,7 +43,7 @@ static enum blob_verdict existing_examine(struct store *store, const struct dige
 
         struct blob_exam exam = { .dirfd = store->blobs_fd, .name = blob, .module = module };
         enum blob_verdict verdict = blob_examine(store, &exam, err);
-        if (verdict == BLOB_GOOD && !blob_adopt(store, store->blobs_fd, blob, &now, err))
+        if (verdict == BLOB_GOOD && !blob_adopt(store, &exam, true, &now, err))
                 return BLOB_UNKNOWN;
         return verdict;
 }
@@ -87,8 +87,8 @@ static bool image_save(struct store *store, const struct store_image *image, con
 
 static bool grant_save(struct store *store, const struct store_grant *grant, struct error *err)
 {
-        return index_write(store, STATEMENT_GRANT_PUT, err, "dttttdii", &grant->manifest, text_or_empty(grant->repository), text_or_empty(grant->kind), text_or_empty(grant->namespace),
-                           text_or_empty(grant->secret), &grant->credential_mac, grant->granted_s, grant->last_ok_s) &&
+        return index_write(store, STATEMENT_GRANT_PUT, err, "dttttdii", &grant->manifest, text_or_empty(grant->repository), text_or_empty(grant->kind),
+                           text_or_empty(grant->namespace), text_or_empty(grant->secret), &grant->credential_mac, grant->granted_s, grant->last_ok_s) &&
                index_write(store, STATEMENT_GRANT_TRIM, err, "dti", &grant->manifest, text_or_empty(grant->repository), (int64_t)GRANTS_PER_REPOSITORY_MAX - 1);
 }
 
@@ -116,14 +116,18 @@ static bool module_save(struct store *store, const struct digest *module, const 
         return !is_told || index_write(store, STATEMENT_MODULE_AGAIN, err, "di", module, clock_get_wall_s());
 }
 
-static bool rows_save(struct store *store, const struct store_commit *commit, const struct digest *module, const struct store_identity *identity, struct store_module *ret_module, struct error *err)
+/* What the rows are about: the module, and its file's identity if the commit brought bytes. */
+struct subject { struct digest module; struct store_identity identity; bool has_bytes; };
+
+static bool rows_save(struct store *store, const struct store_commit *commit, const struct subject *subject, struct store_module *ret_module, struct error *err)
 {
+        const struct digest *module = &subject->module;
         if (!index_begin(store, err))
                 return false;
 
         struct store_module row = { 0 };
         bool is_there = false;
-        bool is_good = module_save(store, module, identity, ret_module != NULL, err) && row_get_module(store, module, &row, &is_there, err);
+        bool is_good = module_save(store, module, subject->has_bytes ? &subject->identity : NULL, ret_module != NULL, err) && row_get_module(store, module, &row, &is_there, err);
         if (is_good && !is_there)
                 is_good = refuse(err, ERROR_BUSY, "the module was let go in the meantime; ask again");
         is_good = is_good && others_save(store, commit, module, err) && index_meta_put(store, "alive_s", clock_get_wall_s(), err);
@@ -171,15 +175,16 @@ static bool blob_take_back(struct store *store, const struct digest *module, boo
         return is_sure && row_get_module(store, module, &row, &is_there, &ignored) && !is_there && unlinkat(store->blobs_fd, blob, 0) == 0;
 }
 
-static bool commit_bytes(struct store *store, const struct store_commit *commit, const struct digest *module, struct store_module *ret_module, struct error *err)
+static bool commit_bytes(struct store *store, const struct store_commit *commit, struct subject *subject, struct store_module *ret_module, struct error *err)
 {
+        const struct digest *module = &subject->module;
         char blob[BLOB_NAME_BYTES];
         blob_format_name(module, blob);
-        struct store_identity identity;
+        subject->has_bytes = true;
         bool is_new = false, is_placed = blob_place(store, commit->writer, module, &is_new, err);
-        if (is_placed && !identity_get(store->blobs_fd, blob, &identity))
+        if (is_placed && !identity_get(store->blobs_fd, blob, &subject->identity))
                 is_placed = store_fail(store, err, errno, "cannot stat the module %s", blob + 3);
-        if (is_placed && rows_save(store, commit, module, &identity, ret_module, err))
+        if (is_placed && rows_save(store, commit, subject, ret_module, err))
                 return true;
         if (is_new && !blob_take_back(store, module, !is_placed || err->code == ERROR_STORE_FULL))
                 atomic_store(&store->has_leftovers, true);
@@ -188,17 +193,17 @@ static bool commit_bytes(struct store *store, const struct store_commit *commit,
 
 bool store_commit(struct store *store, const struct store_commit *commit, struct store_module *ret_module, struct error *err)
 {
-        struct digest module = { 0 };
+        struct subject subject = { 0 };
         if (!store_refuse_read_only(store, err))
                 return false;
         if (commit->writer && writer_is_scratch(commit->writer))
                 return refuse(err, ERROR_INTERNAL, "scratch content cannot be committed");
-        if (commit->writer ? !blob_writer_finish(commit->writer, NULL, &module, NULL, err) : !commit_find_module(store, commit, &module, err))
+        if (commit->writer ? !blob_writer_finish(commit->writer, NULL, &subject.module, NULL, err) : !commit_find_module(store, commit, &subject.module, err))
                 return false;
 
-        names_lock(store, &module);
-        bool is_good = commit->writer ? commit_bytes(store, commit, &module, ret_module, err) : rows_save(store, commit, &module, NULL, ret_module, err);
-        names_unlock(store, &module);
+        names_lock(store, &subject.module);
+        bool is_good = commit->writer ? commit_bytes(store, commit, &subject, ret_module, err) : rows_save(store, commit, &subject, ret_module, err);
+        names_unlock(store, &subject.module);
         return is_good;
 }
 

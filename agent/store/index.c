@@ -24,8 +24,8 @@ static const char *const texts[STATEMENTS] = {
         [STATEMENT_ROLLBACK] = "ROLLBACK",
         [STATEMENT_META_GET] = "SELECT value FROM meta WHERE name = ?1",
         [STATEMENT_META_PUT] = "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
-        [STATEMENT_MODULE_PUT] = "INSERT INTO module (" MODULE_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, 0) ON CONFLICT DO UPDATE SET device = ?2, inode = ?3, size_bytes = ?4,"
-                                 " mtime_ns = ?5, ctime_ns = ?6, created_s = max(?7, created_s + 1), last_used_s = max(?7, last_used_s)",
+        [STATEMENT_MODULE_PUT] = "INSERT INTO module (" MODULE_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, 0) ON CONFLICT DO UPDATE SET"
+                                 " device = ?2, inode = ?3, size_bytes = ?4, mtime_ns = ?5, ctime_ns = ?6, created_s = max(?7, created_s + 1), last_used_s = max(?7, last_used_s)",
         [STATEMENT_MODULE_ADOPT] = "INSERT INTO module (" MODULE_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",
         [STATEMENT_MODULE_AGAIN] = "UPDATE module SET created_s = max(?2, created_s + 1) WHERE sha256 = ?1",
         [STATEMENT_MODULE_GET] = "SELECT " MODULE_COLUMNS " FROM module WHERE sha256 = ?1",
@@ -38,14 +38,16 @@ static const char *const texts[STATEMENTS] = {
         [STATEMENT_IMAGE_MODULE] = "SELECT module FROM image WHERE manifest = ?1 LIMIT 1",
         [STATEMENT_DOCUMENT_PUT] = "INSERT INTO document VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET text = ?3",
         [STATEMENT_DOCUMENT_GET] = "SELECT text FROM document WHERE manifest = ?1 LIMIT 1",
-        [STATEMENT_REFERENCE_PUT] = "INSERT INTO reference VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET top = ?2, manifest = ?3, module = ?4, etag = ?5, checked_s = ?6",
+        [STATEMENT_REFERENCE_PUT] = "INSERT INTO reference VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+                                    " ON CONFLICT DO UPDATE SET top = ?2, manifest = ?3, module = ?4, etag = ?5, checked_s = ?6",
         [STATEMENT_RESOURCE_PUT] = "INSERT INTO resource VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET version = ?3, reference = ?4, module = ?5, manifest = ?6",
         [STATEMENT_GRANT_PUT] = "INSERT INTO \"grant\" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET last_ok_s = max(last_ok_s, ?8)",
-        [STATEMENT_GRANT_TRIM] = "DELETE FROM \"grant\" WHERE manifest = ?1 AND repository = ?2 AND last_ok_s < (SELECT last_ok_s FROM \"grant\" WHERE manifest = ?1 AND repository = ?2"
-                                 " ORDER BY last_ok_s DESC LIMIT 1 OFFSET ?3)",
+        [STATEMENT_GRANT_TRIM] = "DELETE FROM \"grant\" WHERE manifest = ?1 AND repository = ?2 AND last_ok_s <"
+                                 " (SELECT last_ok_s FROM \"grant\" WHERE manifest = ?1 AND repository = ?2 ORDER BY last_ok_s DESC LIMIT 1 OFFSET ?3)",
         [STATEMENT_GRANT_DELETE] = "DELETE FROM \"grant\" WHERE manifest = ?1 AND (?2 IS NULL OR repository = ?2) AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR namespace = ?4)"
                                    " AND (?5 IS NULL OR secret = ?5)",
-        [STATEMENT_GRANT_DELETE_ALL] = "DELETE FROM \"grant\" WHERE (?1 IS NULL OR repository = ?1) AND (?2 IS NULL OR kind = ?2) AND (?3 IS NULL OR namespace = ?3) AND (?4 IS NULL OR secret = ?4)",
+        [STATEMENT_GRANT_DELETE_ALL] = "DELETE FROM \"grant\" WHERE (?1 IS NULL OR repository = ?1) AND (?2 IS NULL OR kind = ?2)"
+                                       " AND (?3 IS NULL OR namespace = ?3) AND (?4 IS NULL OR secret = ?4)",
         [STATEMENT_GRANT_DELETE_OF] = "DELETE FROM \"grant\" WHERE manifest = ?1 OR manifest IN (SELECT manifest FROM image WHERE module = ?1)",
         [STATEMENT_LEASE_PUT] = "INSERT INTO lease SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM module WHERE sha256 = ?3)"
                                 " ON CONFLICT DO UPDATE SET namespace = ?2, module = ?3, expires_s = ?4, holder = ?5",
@@ -288,7 +290,20 @@ static enum index_state connection_check(struct store *store, struct error *err)
         return INDEX_CORRUPT;
 }
 
-/* Looking through a small index costs nothing; a big one that was closed in order is trusted. */
+int64_t index_get_boot(void)
+{
+        CLEANUP(buffer_fini) struct buffer id = { 0 };
+        struct error ignored = { 0 };
+        struct digest digest;
+        int64_t number = 0;
+        if (!fs_load(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &id, &ignored))
+                return 0;
+        digest_sha256(id.data, id.used, &digest);
+        memcpy(&number, digest.bytes, sizeof number);
+        return number;
+}
+
+/* Looking through a small index costs nothing. A big one is trusted when it was closed in order, or when only we died and not the machine: the log is made for that. */
 static bool index_is_small(struct store *store)
 {
         struct stat info;
@@ -313,10 +328,10 @@ static enum index_state connection_open(struct store *store, bool is_immutable, 
         enum index_state state = connection_pragmas(store, err);
         if (state == INDEX_GOOD)
                 state = schema_prepare(store, &is_new, err);
-        int64_t clean = 0;
-        if (state == INDEX_GOOD && !index_meta_get(store, "clean", &clean, err))
+        int64_t clean = 0, boot = 0;
+        if (state == INDEX_GOOD && !(index_meta_get(store, "clean", &clean, err) && index_meta_get(store, "boot", &boot, err)))
                 state = store->index.is_corrupt ? INDEX_CORRUPT : INDEX_REFUSED;
-        if (state == INDEX_GOOD && !is_new && (!clean || index_is_small(store)))
+        if (state == INDEX_GOOD && !is_new && (index_is_small(store) || (!clean && boot != index_get_boot())))
                 state = connection_check(store, err);
         ret_found->was_clean = clean != 0;
         ret_found->is_rebuilt |= is_new;

@@ -17,7 +17,8 @@ enum statement {
         STATEMENT_IMAGE_PUT, STATEMENT_IMAGE_MODULE, STATEMENT_DOCUMENT_PUT, STATEMENT_DOCUMENT_GET, STATEMENT_REFERENCE_PUT, STATEMENT_RESOURCE_PUT,
         STATEMENT_GRANT_PUT, STATEMENT_GRANT_TRIM, STATEMENT_GRANT_DELETE, STATEMENT_GRANT_DELETE_ALL, STATEMENT_GRANT_DELETE_OF,
         STATEMENT_LEASE_PUT, STATEMENT_LEASE_DELETE, STATEMENT_LEASE_DELETE_ENDED, STATEMENT_LEASE_SHIFT,
-        STATEMENT_LOAD_MODULES, STATEMENT_LOAD_IMAGES, STATEMENT_LOAD_IMAGES_BARE, STATEMENT_LOAD_REFERENCES, STATEMENT_LOAD_GRANTS, STATEMENT_LOAD_RESOURCES, STATEMENT_LOAD_LEASES,
+        STATEMENT_LOAD_MODULES, STATEMENT_LOAD_IMAGES, STATEMENT_LOAD_IMAGES_BARE, STATEMENT_LOAD_REFERENCES, STATEMENT_LOAD_GRANTS, 
+        STATEMENT_LOAD_RESOURCES, STATEMENT_LOAD_LEASES,
         STATEMENTS
 };
 
@@ -56,6 +57,7 @@ struct index_found { bool was_clean, is_rebuilt; };
 bool index_open(struct store *store, struct index_found *ret_found, struct error *err);
 void index_close(struct store *store);
 bool index_discard(struct store *store, struct error *err);               /* closes a damaged index and moves it aside */
+int64_t index_get_boot(void);                                             /* a number of this boot of the machine */
 bool index_begin(struct store *store, struct error *err);                 /* nested calls join the outer transaction */
 bool index_end(struct store *store, bool is_good, struct error *err);     /* returns is_good, unless the commit failed; rolls back when not good */
 /* Runs a statement that returns no rows. Format: d digest *, t text, i int64_t, b const void * and size_t. Under index_begin. */
@@ -89,8 +91,8 @@ struct blob_pace { uint64_t rate_bytes; struct cancel *cancel; };
 enum blob_verdict { BLOB_GOOD, BLOB_BAD, BLOB_UNKNOWN };
 struct blob_exam { int dirfd; const char *name; const struct digest *module; const struct blob_pace *pace; struct store_identity identity; const char *why; };
 enum blob_verdict blob_examine(struct store *store, struct blob_exam *exam, struct error *err);
-/* Bytes that were written by somebody unknown become ours: 0444 and durable. ret_identity is of after. */
-bool blob_adopt(struct store *store, int dirfd, const char *name, struct store_identity *ret_identity, struct error *err);
+/* Bytes that were written by somebody unknown become ours: 0444 and, if `is_synced`, durable. ret_identity is of after. */
+bool blob_adopt(struct store *store, const struct blob_exam *exam, bool is_synced, struct store_identity *ret_identity, struct error *err);
 bool blob_quarantine(struct store *store, int dirfd, const char *name, struct error *err);
 /* The blob's identity is the row's, or its bytes were hashed again and are right (the row is then corrected); else it is quarantined, the row is gone and err says so.
    Under names_lock. */

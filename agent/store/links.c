@@ -99,7 +99,8 @@ static bool folder_check(struct rebuild *rebuild, const char *namespace, struct 
                 struct store_identity ours, theirs;
                 if (wish)
                         blob_format_name(&wish->module, blob);
-                if (wish && identity_get(rebuild->store->blobs_fd, blob, &ours) && identity_get(fd, entry->d_name, &theirs) && ours.inode == theirs.inode && ours.device == theirs.device)
+                if (wish && identity_get(rebuild->store->blobs_fd, blob, &ours) && identity_get(fd, entry->d_name, &theirs) &&
+                    ours.inode == theirs.inode && ours.device == theirs.device)
                         wish->is_there = true;
                 else
                         is_good = link_remove(rebuild, fd, entry->d_name, err);

@@ -54,21 +54,23 @@ static void load_lease(sqlite3_stmt *row, const struct store_visitor *visitor)
                 visitor->lease(visitor->arg, &lease);
 }
 
-static bool load_rows(struct store *store, enum statement statement, void (*load)(sqlite3_stmt *row, const struct store_visitor *visitor), const struct store_visitor *visitor, struct error *err)
+struct kind { bool is_wanted; enum statement statement; void (*load)(sqlite3_stmt *row, const struct store_visitor *visitor); };
+
+static bool load_rows(struct store *store, const struct kind *kind, const struct store_visitor *visitor, struct error *err)
 {
-        sqlite3_stmt *row = index_start(store, statement, err, "");
+        sqlite3_stmt *row = index_start(store, kind->statement, err, "");
         if (!row)
                 return false;
         int more;
         while ((more = index_step(store, row, err)) == 1)
-                load(row, visitor);
+                kind->load(row, visitor);
         index_stop(row);
         return more == 0;
 }
 
 bool store_load_all(struct store *store, const struct store_visitor *visitor, struct error *err)
 {
-        const struct { bool is_wanted; enum statement statement; void (*load)(sqlite3_stmt *row, const struct store_visitor *visitor); } kinds[] = {
+        const struct kind kinds[] = {
                 { visitor->module, STATEMENT_LOAD_MODULES, load_module },
                 { visitor->image, visitor->without_documents ? STATEMENT_LOAD_IMAGES_BARE : STATEMENT_LOAD_IMAGES, load_image },
                 { visitor->reference, STATEMENT_LOAD_REFERENCES, load_reference },
@@ -80,7 +82,7 @@ bool store_load_all(struct store *store, const struct store_visitor *visitor, st
         index_lock(store);
         for (size_t i = 0; is_good && i < COUNT_OF(kinds); i++)
                 if (kinds[i].is_wanted)
-                        is_good = load_rows(store, kinds[i].statement, kinds[i].load, visitor, err);
+                        is_good = load_rows(store, &kinds[i], visitor, err);
         index_unlock(store);
         return is_good;
 }

@@ -19,7 +19,7 @@ enum { QUARANTINE_KEEP = 32 };
 
 struct known { uint8_t sha256[DIGEST_SHA256_BYTES]; struct store_identity identity; bool is_seen; };
 /* The rows, sorted by digest. */
-struct census { struct store *store; struct store_report *report; struct known *rows; size_t count, capacity; };
+struct census { struct store *store; struct store_report *report; struct known *rows; size_t count, capacity; bool is_changed; };
 
 static DIR *folder_list(struct store *store, int dirfd, const char *name, struct error *err)
 {
@@ -122,15 +122,16 @@ static bool file_examine(struct census *census, int shard_fd, const char *name, 
                 return false;
         if (verdict == BLOB_BAD)
                 return stray_remove(census, shard_fd, name, err);          /* a row of it is dropped as one without file */
-        if (!blob_adopt(store, shard_fd, name, &identity, err))
+        if (!blob_adopt(store, &exam, false, &identity, err))
                 return false;
+        census->is_changed = true;
         if (known) {
                 known->is_seen = true;
                 return row_save_identity(store, module, &identity, err);
         }
         census->report->adopted++;
-        return index_write(store, STATEMENT_MODULE_ADOPT, err, "diiiiiii", module, (int64_t)identity.device, (int64_t)identity.inode, (int64_t)identity.size_bytes, identity.mtime_ns,
-                           identity.ctime_ns, clock_get_wall_s(), identity.mtime_ns / 1000000000);
+        return index_write(store, STATEMENT_MODULE_ADOPT, err, "diiiiiii", module, (int64_t)identity.device, (int64_t)identity.inode, (int64_t)identity.size_bytes,
+                           identity.mtime_ns, identity.ctime_ns, clock_get_wall_s(), identity.mtime_ns / 1000000000);
 }
 
 static bool file_check(struct census *census, int shard_fd, const char *shard, const char *name, struct error *err)
@@ -202,6 +203,9 @@ static bool blobs_recover(struct store *store, struct store_report *report, stru
         struct census census = { .store = store, .report = report };
         bool is_good = census_load(&census, err) && blobs_check(&census, err) && rows_drop_lost(&census, err);
         free(census.rows);
+        /* One sync for all that was adopted: thousands of single ones take minutes. */
+        if (is_good && census.is_changed && syncfs(store->blobs_fd) != 0)
+                is_good = store_fail(store, err, errno, "cannot make adopted modules durable");
         return is_good;
 }
 
@@ -237,8 +241,8 @@ bool store_recover(struct store *store, const struct index_found *found, struct 
         if (!temporary_sweep(store, err) || !index_begin(store, err))
                 return false;
         quarantine_trim(store);
-        bool is_good = index_meta_put(store, "clean", 0, err) && device_follow(store, err) && (found->was_clean || blobs_recover(store, &report, err)) && leases_follow(store, err) &&
-                       links_rebuild(store, &report, err);
+        bool is_good = index_meta_put(store, "clean", 0, err) && index_meta_put(store, "boot", index_get_boot(), err) && device_follow(store, err) &&
+                       (found->was_clean || blobs_recover(store, &report, err)) && leases_follow(store, err) && links_rebuild(store, &report, err);
         if (!index_end(store, is_good, err))
                 return false;
         *ret_report = report;

@@ -21,7 +21,8 @@ static bool root_check(const char *root, int fd, struct error *err)
         if (info.st_uid != geteuid() && info.st_uid != 0)
                 return refuse(err, ERROR_INTERNAL, "store.root %s belongs to uid %u, the daemon runs as %u; give it to the daemon's user", root, info.st_uid, geteuid());
         if (info.st_mode & S_IWOTH)
-                return refuse(err, ERROR_INTERNAL, "store.root %s is writable by everyone (mode %04o); others could have put files there: use a folder of its own", root, info.st_mode & 07777);
+                return refuse(err, ERROR_INTERNAL, "store.root %s is writable by everyone (mode %04o); others could have put files there: use a folder of its own",
+                              root, info.st_mode & 07777);
         if ((info.st_mode & S_IWGRP) && info.st_uid != geteuid())
                 return refuse(err, ERROR_INTERNAL, "store.root %s is writable by its group (mode %04o); chmod g-w", root, info.st_mode & 07777);
 

@@ -10,7 +10,8 @@ void row_read_module(sqlite3_stmt *row, struct store_module *ret_module)
 {
         column_digest(row, 0, &ret_module->sha256);
         ret_module->identity = (struct store_identity){
-                (uint64_t)sqlite3_column_int64(row, 1), (uint64_t)sqlite3_column_int64(row, 2), (uint64_t)sqlite3_column_int64(row, 3), sqlite3_column_int64(row, 4), sqlite3_column_int64(row, 5),
+                (uint64_t)sqlite3_column_int64(row, 1), (uint64_t)sqlite3_column_int64(row, 2), (uint64_t)sqlite3_column_int64(row, 3),
+                sqlite3_column_int64(row, 4), sqlite3_column_int64(row, 5),
         };
         ret_module->created_s = sqlite3_column_int64(row, 6);
         ret_module->last_used_s = sqlite3_column_int64(row, 7);

@@ -13,8 +13,8 @@ enum { SCHEMA_APPLICATION = 0x5741534d };         /* "WASM" */
 /* Never edit a line that was released: add one. Digests are one byte of algorithm and the bytes; an unset one is empty. */
 static const char *const migrations[STORE_SCHEMA] = {
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;"
-        "CREATE TABLE module (sha256 BLOB PRIMARY KEY, device INTEGER NOT NULL, inode INTEGER NOT NULL, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,"
-        " created_s INTEGER NOT NULL, last_used_s INTEGER NOT NULL, pinned INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+        "CREATE TABLE module (sha256 BLOB PRIMARY KEY, device INTEGER NOT NULL, inode INTEGER NOT NULL, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,"
+        " ctime_ns INTEGER NOT NULL, created_s INTEGER NOT NULL, last_used_s INTEGER NOT NULL, pinned INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
         "CREATE TABLE image (manifest BLOB NOT NULL, top BLOB NOT NULL, module BLOB NOT NULL REFERENCES module ON DELETE CASCADE, layer BLOB NOT NULL, media_type TEXT NOT NULL,"
         " layer_type TEXT NOT NULL, PRIMARY KEY (manifest, top)) STRICT, WITHOUT ROWID;"
         "CREATE TABLE document (manifest BLOB NOT NULL, top BLOB NOT NULL, text TEXT NOT NULL, PRIMARY KEY (manifest, top),"
@@ -23,10 +23,10 @@ static const char *const migrations[STORE_SCHEMA] = {
         " checked_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
         "CREATE TABLE \"grant\" (manifest BLOB NOT NULL, repository TEXT NOT NULL, kind TEXT NOT NULL, namespace TEXT NOT NULL, secret TEXT NOT NULL, credential_mac BLOB NOT NULL,"
         " granted_s INTEGER NOT NULL, last_ok_s INTEGER NOT NULL, PRIMARY KEY (manifest, repository, kind, namespace, secret, credential_mac)) STRICT, WITHOUT ROWID;"
-        "CREATE TABLE resource (namespace TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, reference TEXT NOT NULL, module BLOB NOT NULL REFERENCES module ON DELETE CASCADE,"
-        " manifest BLOB NOT NULL, PRIMARY KEY (namespace, name)) STRICT, WITHOUT ROWID;"
-        "CREATE TABLE lease (id TEXT PRIMARY KEY, namespace TEXT NOT NULL, module BLOB NOT NULL REFERENCES module ON DELETE CASCADE, expires_s INTEGER NOT NULL, holder TEXT NOT NULL)"
-        " STRICT, WITHOUT ROWID;",
+        "CREATE TABLE resource (namespace TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, reference TEXT NOT NULL,"
+        " module BLOB NOT NULL REFERENCES module ON DELETE CASCADE, manifest BLOB NOT NULL, PRIMARY KEY (namespace, name)) STRICT, WITHOUT ROWID;"
+        "CREATE TABLE lease (id TEXT PRIMARY KEY, namespace TEXT NOT NULL, module BLOB NOT NULL REFERENCES module ON DELETE CASCADE, expires_s INTEGER NOT NULL,"
+        " holder TEXT NOT NULL) STRICT, WITHOUT ROWID;",
 
         /* Letting a module go finds what points at it without walking every table. */
         "CREATE INDEX image_module ON image (module);"
@@ -105,7 +105,7 @@ enum index_state schema_prepare(struct store *store, bool *ret_is_new, struct er
 
         *ret_is_new = version == 0;
         if (version > STORE_SCHEMA) {
-                refuse(err, ERROR_INTERNAL, "store %s: its index has schema %lld, this wasmcached knows up to %d; start the newer wasmcached again, or move index.sqlite away to rebuild it",
+                refuse(err, ERROR_INTERNAL, "store %s: its index has schema %lld, this wasmcached knows up to %d; start the newer one again, or move index.sqlite away to rebuild it",
                        store->root, (long long)version, STORE_SCHEMA);
                 return INDEX_REFUSED;
         }

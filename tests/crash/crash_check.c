@@ -1,8 +1,8 @@
 /*
  * The invariant checker: crash_check ROOT PROMISES opens the store as the next start does and proves, of [performance] B2:
  *   I1/I2 every row names a file of the right size and digest, and its identity holds     I3 no file under a final name has other bytes     I4 no orphan: files = rows, tmp/ and
- *   quarantine/ empty     I5 grants are those that were given, for modules that are there     I6 what was leased is there, linked where it was     I7 the store opens by itself, and
- *   a second start finds nothing to do. PROMISES = what crash_commit said before it ended.
+ *   quarantine/ empty     I5 grants are those that were given, for modules that are there     I6 what was leased is there, linked where it was     I7 the store opens by itself,
+ *   and a second start finds nothing to do. PROMISES = what crash_commit said before it ended.
  */
 #include <dirent.h>
 #include <stdarg.h>

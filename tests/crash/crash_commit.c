@@ -1,5 +1,5 @@
 /*
- * What is killed: one life of a store. crash_commit ROOT does a fixed sequence and says on stdout what it was promised, one line each, written at once; crash_check reads these lines.
+ * What is killed: one life of a store. crash_commit ROOT does a fixed sequence and says on stdout what it was promised, one line each, written at once; crash_check reads them.
  * A step that fails (injected ENOSPC, EIO) says nothing, and the sequence goes on. Exit: 0 when it came to its end.
  */
 #include <stdio.h>

@@ -230,7 +230,8 @@ static void test_touch(void **state)
 {
         struct fixture *fixture = *state;
         struct store_module module = content_put(fixture, 1, 100), ghost = { .sha256 = name_digest("ghost"), .last_used_s = 5 };
-        struct store_lease leases[] = { { "a", "team-a", module.sha256, 4000000000, "x" }, { "b", "team-b", module.sha256, 4000000001, NULL }, { "c", "team-b", ghost.sha256, 4000000001, "y" } };
+        struct store_lease leases[] = { { "a", "team-a", module.sha256, 4000000000, "x" }, { "b", "team-b", module.sha256, 4000000001, NULL },
+                                        { "c", "team-b", ghost.sha256, 4000000001, "y" } };
         struct store_module used[] = { module, ghost };
         used[0].last_used_s = 5000000000;
         assert_true(store_save_touch(fixture->store, &(struct store_touch){ leases, 3, NULL, 0, used, 2 }, &fixture->err));

@@ -37,7 +37,9 @@ static void test_root_refused(void **state)
 
 static void test_modes(void **state)
 {
-        static const struct { const char *name; mode_t mode; } rows[] = { { "", 0711 }, { "blobs", 0700 }, { "tmp", 0700 }, { "quarantine", 0700 }, { "modules", 0755 }, { "modules/team-a", 0755 } };
+        static const struct { const char *name; mode_t mode; } rows[] = {
+                { "", 0711 }, { "blobs", 0700 }, { "tmp", 0700 }, { "quarantine", 0700 }, { "modules", 0755 }, { "modules/team-a", 0755 },
+        };
         struct fixture *fixture = *state;
         struct store_module module = content_put(fixture, 1, 10);
         struct store_identity identity;
@@ -303,7 +305,8 @@ static void test_schema(void **state)
         store_close(&fixture->store);
 
         /* An index of schema 1 had no indexes by module. A migration that fails changes nothing; one that works leaves a copy of before. */
-        shell("sqlite3 '%s/index.sqlite' 'DROP INDEX image_module; DROP INDEX reference_module; DROP INDEX resource_module; DROP INDEX lease_module; PRAGMA user_version = 1'", fixture->root);
+        shell("sqlite3 '%s/index.sqlite' 'DROP INDEX image_module; DROP INDEX reference_module; DROP INDEX resource_module; DROP INDEX lease_module; PRAGMA user_version = 1'",
+              fixture->root);
         static const char *const faults[] = { "store.backup", "store.migration" };
         for (size_t i = 0; i < COUNT_OF(faults); i++) {
                 fault_arm(faults[i], 1);

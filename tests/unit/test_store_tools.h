@@ -53,8 +53,8 @@ static UNUSED int fixture_setup(void **state)
 static UNUSED int fixture_teardown(void **state)
 {
         struct fixture *fixture = *state;
-        static const char *const faults[] = { "store.write", "store.fsync", "store.place", "store.sync_folder", "store.commit", "store.begin", "store.link", "store.unlink", "store.read",
-                                              "store.thread", "store.tmpfile", "store.read_only", "store.backup", "store.migration" };
+        static const char *const faults[] = { "store.write", "store.fsync", "store.place", "store.sync_folder", "store.commit", "store.begin", "store.link", "store.unlink",
+                                              "store.read", "store.thread", "store.tmpfile", "store.read_only", "store.backup", "store.migration" };
         for (size_t i = 0; i < COUNT_OF(faults); i++)
                 fault_arm(faults[i], 0);
         store_close(&fixture->store);
