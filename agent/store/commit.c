@@ -225,11 +225,15 @@ bool store_remove_module(struct store *store, const struct digest *module, int64
         blob_format_name(module, blob);
         names_lock(store, module);
         bool is_good = rows_remove(store, module, created_s, err);
+        if (!is_good && err->code == ERROR_STORE_FULL && reserve_release(store))
+                is_good = rows_remove(store, module, created_s, err);
         if (is_good && (fault_hit("store.unlink") || (unlinkat(store->blobs_fd, blob, 0) != 0 && errno != ENOENT)))
                 is_good = store_fail(store, err, errno, "cannot remove the module %s", blob + 3);
         is_good = is_good && handout_refresh(store, module, err);
         if (!is_good && err->code != ERROR_BUSY)
                 atomic_store(&store->has_leftovers, true);
         names_unlock(store, module);
+        if (is_good)
+                reserve_make(store);
         return is_good;
 }

@@ -385,7 +385,11 @@ bool index_open(struct store *store, struct index_found *ret_found, struct error
 {
         struct index_found found = { 0 };
         enum index_state state = connection_open(store, false, &found, err);
-        if (state == INDEX_REFUSED && !store->is_read_only && (err->code == ERROR_STORE_FULL)) {
+        if (state == INDEX_REFUSED && err->code == ERROR_STORE_FULL && reserve_release(store)) {
+                connection_close(store);
+                state = connection_open(store, false, &found, err);
+        }
+        if (state == INDEX_REFUSED && !store->is_read_only && err->code == ERROR_STORE_FULL) {
                 connection_close(store);          /* a full disk must not keep us from handing out what is there */
                 store->is_read_only = true;
                 store_set_health(store, STORE_READ_ONLY);

@@ -51,6 +51,10 @@ bool store_refuse_read_only(struct store *store, struct error *err);      /* tru
 bool root_open(struct store *store, const char *path, struct error *err);
 void root_close(struct store *store);
 
+/* reserve.c: room for the index on a full disk. */
+void reserve_make(struct store *store);
+bool reserve_release(struct store *store);                                /* false: there was none */
+
 /* index.c: one connection, one lock, statements prepared when first used. */
 enum index_state { INDEX_GOOD, INDEX_CORRUPT, INDEX_REFUSED };
 struct index_found { bool was_clean, is_rebuilt; };

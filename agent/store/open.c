@@ -31,6 +31,8 @@ bool store_open(const struct store_options *options, struct store **ret_store, s
         *err = (struct error){ 0 };               /* of attempts that were made good */
 
         bool is_good = store->is_read_only || store_recover(store, &found, &report, err);
+        if (!is_good && err->code == ERROR_STORE_FULL && reserve_release(store))
+                is_good = store_recover(store, &found, &report, err);
         if (!is_good && store->index.is_corrupt)  /* damage that only showed up now */
                 is_good = index_discard(store, err) && index_open(store, &found, err) && store_recover(store, &found, &report, err);
         if (!is_good) {
@@ -41,6 +43,7 @@ bool store_open(const struct store_options *options, struct store **ret_store, s
                 LOG_WARN("store_recovery_incomplete", LOG_TEXT("detail", err->text));
                 *err = (struct error){ 0 };
         }
+        reserve_make(store);
         report.index_rebuilt = found.is_rebuilt && report.adopted > 0;
         *ret_store = TAKE(store);
         *ret_report = report;

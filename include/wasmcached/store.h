@@ -1,7 +1,7 @@
 /*
  * store: blobs by digest, the folders of hard links that callers see, and the SQLite index that survives a crash. Worker, thread-safe, unless said otherwise.
  *
- *   <root>/lock  index.sqlite(-wal,-shm)  blobs/<2 hex>/<64 hex> (0700)  modules/<namespace>/<64 hex>.wasm (0755)  quarantine/  tmp/
+ *   <root>/lock  index.sqlite(-wal,-shm)  blobs/<2 hex>/<64 hex> (0700)  modules/<namespace>/<64 hex>.wasm (0755)  quarantine/  tmp/  reserve
  * A blob is visible under its name only complete, hashed and durable. A file without a row is adopted or removed at the next start; a row without a file is impossible.
  */
 #pragma once
