@@ -1,7 +1,7 @@
 /*
  * store: blobs by digest, the folders of hard links that callers see, and the SQLite index that survives a crash. Worker, thread-safe, unless said otherwise.
  *
- *   <root>/lock  index.sqlite(-wal,-shm)  blobs/<2 hex>/<64 hex> (0700)  modules/<namespace>/<64 hex>.wasm (0755)  quarantine/  tmp/
+ *   <root>/lock  index.sqlite(-wal,-shm)  blobs/<2 hex>/<64 hex> (0700)  modules/<namespace>/<64 hex>.wasm (0755)  quarantine/  tmp/  reserve
  * A blob is visible under its name only complete, hashed and durable. A file without a row is adopted or removed at the next start; a row without a file is impossible.
  */
 #pragma once
@@ -62,8 +62,11 @@ struct store_visitor {
         void (*grant)(void *arg, const struct store_grant *row);
         void (*resource)(void *arg, const struct store_resource *row);
         void (*lease)(void *arg, const struct store_lease *row);
+        bool without_documents;           /* images come with document "": a start then reads much less; store_load_document() gets one when it is asked for */
 };
 bool store_load_all(struct store *store, const struct store_visitor *visitor, struct error *err);
+/* Appends the manifest JSON of an image; ERROR_NOT_FOUND when there is no such row. */
+bool store_load_document(struct store *store, const struct digest *manifest, struct buffer *ret_document, struct error *err);
 
 /* A file that is being written: unnamed (O_TMPFILE), hashed by a second thread on the way. scratch = never to be committed, so nothing is flushed early. */
 struct blob_writer;
@@ -72,11 +75,12 @@ bool blob_writer_open(struct store *store, const struct blob_writer_options *opt
 struct sink *blob_writer_get_sink(struct blob_writer *writer);
 /* Ends writing. ret_digest (of options.algorithm) and ret_sha256 may be NULL. */
 bool blob_writer_finish(struct blob_writer *writer, struct digest *ret_digest, struct digest *ret_sha256, uint64_t *ret_size, struct error *err);
-int blob_writer_get_fd(const struct blob_writer *writer);                  /* for pread; owned by the writer */
+int blob_writer_get_fd(const struct blob_writer *writer);                  /* for pread after the finish; owned by the writer */
 void blob_writer_free(struct blob_writer **writer);                        /* what was not committed is gone */
 
 /* The commit: fsync, link at the digest's name (a good file there = success, a bad one is quarantined), fsync folder, then all rows in one transaction. `writer` may be NULL when the module is there already.
-   image, reference, grant, resource may be NULL. ERROR_STORE_FULL on ENOSPC/EDQUOT. */
+   image, reference, grant, resource may be NULL; a module that they leave unset is the commit's. ret_module may be NULL; when it is not, created_s grows with every commit (it is the name of this
+   state for store_remove_module), so keep what comes back. ERROR_BUSY: the module of rows alone was let go meanwhile. ERROR_STORE_FULL on ENOSPC/EDQUOT. */
 struct store_commit { struct blob_writer *writer; const struct store_image *image; const struct store_reference *reference; const struct store_grant *grant; const struct store_resource *resource; };
 bool store_commit(struct store *store, const struct store_commit *commit, struct store_module *ret_module, struct error *err);
 
@@ -87,10 +91,11 @@ bool store_remove_grants(struct store *store, const struct digest *manifest, con
 struct store_touch { const struct store_lease *leases; size_t lease_count; const char (*ended)[STORE_LEASE_ID_BYTES]; size_t ended_count; const struct store_module *used; size_t used_count; };
 bool store_save_touch(struct store *store, const struct store_touch *touch, struct error *err);
 
-/* Hand-out: makes (removes) <root>/modules/<namespace>/<hex>.wasm; ret_identity is the blob's as it is now (link(2) changes ctime). Present or absent already = success. */
+/* Hand-out: makes (removes) <root>/modules/<namespace>/<hex>.wasm; ret_identity is the blob's as it is now (link(2) changes ctime: of several
+   results for one module the one with the latest ctime_ns holds). A blob that is not as its row says is hashed first: ERROR_CHECKSUM_MISMATCH as in store_verify. Present or absent already = success. */
 bool store_link(struct store *store, const struct digest *module, const char *namespace, struct store_identity *ret_identity, struct error *err);
 bool store_unlink(struct store *store, const struct digest *module, const char *namespace, struct store_identity *ret_identity, struct error *err);
-/* Let go: the row and all that points at it (if it was not committed again since `created_s`), then the links and the file. */
+/* Let go: the row and all that points at it (if it was not committed again since `created_s`), then the links and the file. ERROR_BUSY = it was committed again and stays. */
 bool store_remove_module(struct store *store, const struct digest *module, int64_t created_s, struct error *err);
 /* Re-hashes a blob at `rate` bytes per second (0 = as fast as it goes). false + ERROR_CHECKSUM_MISMATCH: it was moved to quarantine and its row is gone. */
 bool store_verify(struct store *store, const struct digest *module, uint64_t rate_bytes, struct cancel *cancel, struct store_identity *ret_identity, struct error *err);

@@ -1,0 +1,351 @@
+/*
+ * How it goes: bytes collect in chunks of 256 KiB; a full chunk is written to an unnamed file and handed to a second thread that hashes it, so that the network, the disk and the
+ *              hash run side by side. What fits into one chunk is hashed in place: a thread costs more than it saves there. Writing to the disk is started every 4 MiB, so
+ *              that the fsync at the end finds little left.
+ * How it fails: the first failure stays: every later write and the finish say the same. A file whose fsync failed is never synced again.
+ * How it ends: blob_writer_free() joins the thread and closes the file; without a link the kernel takes it back, also after a kill.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "inside.h"
+
+enum { CHUNK_BYTES = 256 * 1024, CHUNKS = 4, FLUSH_BYTES = 4 * 1024 * 1024, TEMP_NAME_BYTES = 40 };
+
+struct chunk { uint8_t *bytes; size_t used; };
+
+struct blob_writer {
+        struct sink sink;
+        struct store *store;
+        struct blob_writer_options options;
+        char *what;
+        int fd;
+        char temp[TEMP_NAME_BYTES];               /* name in tmp/ where O_TMPFILE is not supported, else "" */
+        uint64_t size, written, flushed;          /* bytes taken, in the file, sent on their way to the disk */
+        bool is_finished, is_failed;
+        struct error failure;
+        struct digest digest, sha256;
+
+        /* chunks[given % CHUNKS] is being filled; those from `hashed` to `given` belong to the thread. */
+        struct chunk chunks[CHUNKS];
+        struct hasher *hashers[2];                /* sha256, and sha512 when asked for */
+        bool has_thread, is_ending;
+        pthread_t thread;
+        pthread_mutex_t lock;
+        pthread_cond_t changed;
+        unsigned given, hashed;
+};
+
+static bool writer_fail(struct blob_writer *writer, struct error *err)
+{
+        writer->is_failed = true;
+        writer->failure = *err;
+        return false;
+}
+
+static void chunk_hash(struct blob_writer *writer, const struct chunk *chunk)
+{
+        for (size_t i = 0; i < COUNT_OF(writer->hashers); i++)
+                if (writer->hashers[i])
+                        hasher_update(writer->hashers[i], chunk->bytes, chunk->used);
+}
+
+static void *writer_run(void *arg)
+{
+        struct blob_writer *writer = arg;
+        pthread_mutex_lock(&writer->lock);
+        for (;;) {
+                while (writer->hashed == writer->given && !writer->is_ending)
+                        pthread_cond_wait(&writer->changed, &writer->lock);
+                if (writer->hashed == writer->given)
+                        break;
+                const struct chunk *chunk = &writer->chunks[writer->hashed % CHUNKS];
+                pthread_mutex_unlock(&writer->lock);
+                chunk_hash(writer, chunk);
+                pthread_mutex_lock(&writer->lock);
+                writer->hashed++;
+                pthread_cond_signal(&writer->changed);
+        }
+        pthread_mutex_unlock(&writer->lock);
+        return NULL;
+}
+
+/* Signals stay with the threads that wait for them. Without a thread (limits of the process) hashing is done in place. */
+static void thread_start(struct blob_writer *writer)
+{
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        writer->is_ending = false;
+        writer->has_thread = !fault_hit("store.thread") && pthread_create(&writer->thread, NULL, writer_run, writer) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void thread_join(struct blob_writer *writer)
+{
+        if (!writer->has_thread)
+                return;
+        pthread_mutex_lock(&writer->lock);
+        writer->is_ending = true;
+        pthread_cond_signal(&writer->changed);
+        pthread_mutex_unlock(&writer->lock);
+        pthread_join(writer->thread, NULL);
+        writer->has_thread = false;
+}
+
+static bool chunk_write(struct blob_writer *writer, const struct chunk *chunk, struct error *err)
+{
+        errno = ENOSPC;
+        if (fault_hit("store.write") || !fs_write_all(writer->fd, chunk->bytes, chunk->used))
+                return store_fail(writer->store, err, errno, "cannot write %s", writer->what);
+        writer->written += chunk->used;
+        if (!writer->options.scratch && writer->written - writer->flushed >= FLUSH_BYTES) {
+                sync_file_range(writer->fd, (off_t)writer->flushed, (off_t)(writer->written - writer->flushed), SYNC_FILE_RANGE_WRITE);
+                writer->flushed = writer->written;
+        }
+        return true;
+}
+
+/* The chunk is full: to the file, to the hash, and the next one is free when this returns. */
+static bool chunk_give(struct blob_writer *writer, struct error *err)
+{
+        if (!chunk_write(writer, &writer->chunks[writer->given % CHUNKS], err))
+                return false;
+        if (!writer->has_thread && writer->given == writer->hashed)
+                thread_start(writer);
+        if (!writer->has_thread) {
+                chunk_hash(writer, &writer->chunks[writer->given % CHUNKS]);
+                writer->chunks[writer->given % CHUNKS].used = 0;
+                return true;
+        }
+
+        pthread_mutex_lock(&writer->lock);
+        writer->given++;
+        pthread_cond_signal(&writer->changed);
+        while (writer->given - writer->hashed == CHUNKS)
+                pthread_cond_wait(&writer->changed, &writer->lock);
+        pthread_mutex_unlock(&writer->lock);
+        writer->chunks[writer->given % CHUNKS].used = 0;
+        return true;
+}
+
+static bool writer_write(struct sink *sink, const void *bytes, size_t size_bytes, struct error *err)
+{
+        struct blob_writer *writer = CONTAINER_OF(sink, struct blob_writer, sink);
+        if (writer->is_failed || writer->is_finished) {
+                if (!writer->is_failed)
+                        return refuse(err, ERROR_INTERNAL, "%s came to its end before", writer->what);
+                *err = writer->failure;
+                return false;
+        }
+        uint64_t limit = writer->options.size_limit;
+        if (limit > 0 && size_bytes > limit - writer->size) {
+                char human[32];
+                size_format(limit, human, sizeof human);
+                refuse(err, ERROR_TOO_LARGE, "%s is larger than the limit of %s", writer->what, human);
+                return writer_fail(writer, err);
+        }
+        writer->size += size_bytes;
+
+        const uint8_t *from = bytes;
+        while (size_bytes > 0) {
+                struct chunk *chunk = &writer->chunks[writer->given % CHUNKS];
+                if (!chunk->bytes && !(chunk->bytes = malloc(CHUNK_BYTES))) {
+                        refuse(err, ERROR_INTERNAL, "out of memory for %s", writer->what);
+                        return writer_fail(writer, err);
+                }
+                size_t part = CHUNK_BYTES - chunk->used < size_bytes ? CHUNK_BYTES - chunk->used : size_bytes;
+                memcpy(chunk->bytes + chunk->used, from, part);
+                chunk->used += part;
+                from += part;
+                size_bytes -= part;
+                if (chunk->used == CHUNK_BYTES && !chunk_give(writer, err))
+                        return writer_fail(writer, err);
+        }
+        return true;
+}
+
+static bool writer_restart(struct sink *sink, struct error *err)
+{
+        struct blob_writer *writer = CONTAINER_OF(sink, struct blob_writer, sink);
+        if (writer->is_finished)
+                return refuse(err, ERROR_INTERNAL, "%s came to its end before", writer->what);
+        thread_join(writer);
+        writer->given = writer->hashed = 0;
+        for (size_t i = 0; i < CHUNKS; i++)
+                writer->chunks[i].used = 0;
+        for (size_t i = 0; i < COUNT_OF(writer->hashers); i++)
+                if (writer->hashers[i])
+                        hasher_reset(writer->hashers[i]);
+        writer->size = writer->written = writer->flushed = 0;
+        writer->is_failed = false;
+        if (ftruncate(writer->fd, 0) == 0 && lseek(writer->fd, 0, SEEK_SET) == 0)
+                return true;
+        store_fail(writer->store, err, errno, "cannot start %s again", writer->what);
+        return writer_fail(writer, err);
+}
+
+static int file_open(struct store *store, char ret_temp[TEMP_NAME_BYTES])
+{
+        errno = EOPNOTSUPP;
+        int fd = fault_hit("store.tmpfile") ? -1 : openat(store->tmp_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0400);
+        if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+                return fd;
+
+        uint64_t number = 0;
+        random_bytes(&number, sizeof number);
+        snprintf(ret_temp, TEMP_NAME_BYTES, "blob-%016llx", (unsigned long long)number);
+        fd = openat(store->tmp_fd, ret_temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
+        if (fd < 0)
+                ret_temp[0] = '\0';
+        return fd;
+}
+
+/* A disk that is too small says so now, not after the transfer. The hint is a claim from outside and never more than the limit. */
+static bool file_reserve(struct blob_writer *writer, struct error *err)
+{
+        const struct blob_writer_options *options = &writer->options;
+        if (options->scratch || options->size_hint <= CHUNK_BYTES || options->size_limit == 0 || options->size_hint > options->size_limit)
+                return true;
+        if (fallocate(writer->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)options->size_hint) == 0)
+                return true;
+        if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG)
+                return true;
+        return store_fail(writer->store, err, errno, "no room for %s (%llu bytes)", writer->what, (unsigned long long)options->size_hint);
+}
+
+bool blob_writer_open(struct store *store, const struct blob_writer_options *options, struct blob_writer **ret_writer, struct error *err)
+{
+        if (!store_refuse_read_only(store, err))
+                return false;
+
+        CLEANUP(blob_writer_free) struct blob_writer *writer = memory_new(1, sizeof *writer);
+        *writer = (struct blob_writer){ .sink = { writer_write, writer_restart }, .store = store, .options = *options, .fd = -1 };
+        pthread_mutex_init(&writer->lock, NULL);
+        pthread_cond_init(&writer->changed, NULL);
+        writer->what = string_copy(options->what ? options->what : "the content");
+        writer->options.what = writer->what;
+        writer->hashers[0] = hasher_new(DIGEST_SHA256);
+        if (options->algorithm == DIGEST_SHA512)
+                writer->hashers[1] = hasher_new(DIGEST_SHA512);
+
+        writer->fd = file_open(store, writer->temp);
+        if (writer->fd < 0)
+                return store_fail(store, err, errno, "cannot make a temporary file for %s", writer->what);
+        if (!file_reserve(writer, err))
+                return false;
+        *ret_writer = TAKE(writer);
+        return true;
+}
+
+struct sink *blob_writer_get_sink(struct blob_writer *writer)
+{
+        return &writer->sink;
+}
+
+int blob_writer_get_fd(const struct blob_writer *writer)
+{
+        return writer->fd;
+}
+
+static bool writer_end(struct blob_writer *writer, struct error *err)
+{
+        struct chunk *last = &writer->chunks[writer->given % CHUNKS];
+        bool is_good = last->used == 0 || chunk_write(writer, last, err);
+        thread_join(writer);
+        if (!is_good)
+                return writer_fail(writer, err);
+        if (last->used > 0)
+                chunk_hash(writer, last);
+
+        hasher_finish(writer->hashers[0], &writer->sha256);
+        writer->digest = writer->sha256;
+        if (writer->hashers[1])
+                hasher_finish(writer->hashers[1], &writer->digest);
+        for (size_t i = 0; i < CHUNKS; i++)
+                free(TAKE(writer->chunks[i].bytes));
+        writer->is_finished = true;
+        if (writer->options.size_hint > writer->size && ftruncate(writer->fd, (off_t)writer->size) != 0)
+                return true;                      /* what was reserved too much stays reserved: no harm to the bytes */
+        return true;
+}
+
+bool blob_writer_finish(struct blob_writer *writer, struct digest *ret_digest, struct digest *ret_sha256, uint64_t *ret_size, struct error *err)
+{
+        if (writer->is_failed) {
+                *err = writer->failure;
+                return false;
+        }
+        if (!writer->is_finished && !writer_end(writer, err))
+                return false;
+        if (ret_digest)
+                *ret_digest = writer->digest;
+        if (ret_sha256)
+                *ret_sha256 = writer->sha256;
+        if (ret_size)
+                *ret_size = writer->size;
+        return true;
+}
+
+/* O_TMPFILE files have their only name in /proc; without /proc the kernel may still allow the empty path. */
+static int file_link(const struct blob_writer *writer, const char *name)
+{
+        struct store *store = writer->store;
+        if (writer->temp[0])
+                return linkat(store->tmp_fd, writer->temp, store->blobs_fd, name, 0);
+        char path[40];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", writer->fd);
+        if (linkat(AT_FDCWD, path, store->blobs_fd, name, AT_SYMLINK_FOLLOW) == 0)
+                return 0;
+        return errno == ENOENT && access("/proc/self/fd", F_OK) != 0 ? linkat(writer->fd, "", store->blobs_fd, name, AT_EMPTY_PATH) : -1;
+}
+
+bool writer_publish(struct blob_writer *writer, const char *name, bool *ret_exists, struct error *err)
+{
+        errno = EIO;
+        if (fault_hit("store.fsync") || fchmod(writer->fd, 0444) != 0 || fsync(writer->fd) != 0) {
+                store_fail(writer->store, err, errno, "cannot make %s durable", writer->what);
+                return writer_fail(writer, err);
+        }
+        errno = ENOSPC;
+        if (!fault_hit("store.place") && file_link(writer, name) == 0) {
+                if (writer->temp[0])              /* now, as it changes the ctime that the row is about to keep */
+                        unlinkat(writer->store->tmp_fd, writer->temp, 0);
+                writer->temp[0] = '\0';
+                *ret_exists = false;
+                return true;
+        }
+        if (errno != EEXIST)
+                return store_fail(writer->store, err, errno, "cannot give %s its name", writer->what);
+        *ret_exists = true;
+        return true;
+}
+
+bool writer_is_scratch(const struct blob_writer *writer)
+{
+        return writer->options.scratch;
+}
+
+void blob_writer_free(struct blob_writer **writer)
+{
+        struct blob_writer *gone = TAKE(*writer);
+        if (!gone)
+                return;
+        thread_join(gone);
+        cleanup_close(&gone->fd);
+        if (gone->temp[0])
+                unlinkat(gone->store->tmp_fd, gone->temp, 0);
+        for (size_t i = 0; i < CHUNKS; i++)
+                free(gone->chunks[i].bytes);
+        for (size_t i = 0; i < COUNT_OF(gone->hashers); i++)
+                hasher_free(&gone->hashers[i]);
+        pthread_cond_destroy(&gone->changed);
+        pthread_mutex_destroy(&gone->lock);
+        free(gone->what);
+        free(gone);
+}

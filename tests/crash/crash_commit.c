@@ -1,0 +1,106 @@
+/*
+ * What is killed: one life of a store. crash_commit ROOT does a fixed sequence and says on stdout what it was promised, one line each, written at once; crash_check reads them.
+ * A step that fails (injected ENOSPC, EIO) says nothing, and the sequence goes on. Exit: 0 when it came to its end.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <wasmcached/store.h>
+#include "crash_script.h"
+
+static void say(const char *word, const char *name)
+{
+        char line[64];
+        int length = snprintf(line, sizeof line, "%s %s\n", word, name);
+        if (write(STDOUT_FILENO, line, (size_t)length) != length)
+                _exit(3);
+}
+
+static bool commit(struct store *store, const struct script_module *module, struct store_module *ret_row)
+{
+        struct error err = { 0 };
+        CLEANUP(blob_writer_free) struct blob_writer *writer = NULL;
+        const struct blob_writer_options options = { .size_limit = 1 << 24, .size_hint = module->size, .algorithm = DIGEST_SHA256, .what = module->name };
+        if (!blob_writer_open(store, &options, &writer, &err))
+                return false;
+
+        char chunk[4096];
+        for (size_t at = 0; at < module->size; at += sizeof chunk) {
+                size_t part = module->size - at < sizeof chunk ? module->size - at : sizeof chunk;
+                script_fill(module, at, chunk, part);
+                if (!blob_writer_get_sink(writer)->write(blob_writer_get_sink(writer), chunk, part, &err))
+                        return false;
+        }
+
+        struct digest manifest, sha256;
+        script_manifest(module, &manifest);
+        if (!blob_writer_finish(writer, NULL, &sha256, NULL, &err))
+                return false;
+        const struct store_image image = { manifest, manifest, sha256, manifest, "application/vnd.oci.image.manifest.v1+json", "application/wasm", "{}" };
+        const struct store_reference reference = { module->name, manifest, manifest, sha256, "", 1 };
+        const struct store_grant grant = { manifest, "host/repository", "secret", module->namespace, "pull", manifest, 1, 1 };
+        return store_commit(store, &(struct store_commit){ writer, &image, &reference, &grant, NULL }, ret_row, &err);
+}
+
+static bool lease(struct store *store, const struct script_module *module, const struct store_module *row)
+{
+        struct error err = { 0 };
+        struct store_identity identity;
+        struct store_lease lease = { .module = row->sha256, .expires_s = clock_get_wall_s() + 1000, .holder = "crash" };
+        snprintf(lease.id, sizeof lease.id, "lease-%s", module->name);
+        snprintf(lease.namespace, sizeof lease.namespace, "%s", module->namespace);
+        return store_save_touch(store, &(struct store_touch){ .leases = &lease, .lease_count = 1 }, &err) && store_link(store, &row->sha256, module->namespace, &identity, &err);
+}
+
+static bool release(struct store *store, const struct script_module *module, const struct store_module *row)
+{
+        struct error err = { 0 };
+        struct store_identity identity;
+        char ended[1][STORE_LEASE_ID_BYTES];
+        snprintf(ended[0], sizeof ended[0], "lease-%s", module->name);
+        return store_save_touch(store, &(struct store_touch){ .ended = (const char (*)[STORE_LEASE_ID_BYTES])ended, .ended_count = 1 }, &err) &&
+               store_unlink(store, &row->sha256, module->namespace, &identity, &err);
+}
+
+int main(int count, char **words)
+{
+        const struct script_module *a = &script[0], *b = &script[1], *c = &script[2];
+        struct store *store = NULL;
+        struct store_report report;
+        struct store_module row_a = { 0 }, row_b = { 0 }, row_c = { 0 };
+        struct store_identity identity;
+        struct error err = { 0 };
+        if (count != 2)
+                return 2;
+        if (!store_open(&(struct store_options){ .root = words[1] }, &store, &report, &err)) {
+                fprintf(stderr, "%s\n", err.text);
+                return 0;                         /* an injected error at the open: the next open is the test */
+        }
+
+        if (commit(store, a, &row_a))
+                say("committed", a->name);
+        if (row_a.created_s && lease(store, a, &row_a))
+                say("leased", a->name);
+        if (row_a.created_s && store_save_pin(store, &row_a.sha256, true, &err))
+                say("pinned", a->name);
+        if (commit(store, a, &row_a))
+                say("committed", a->name);
+        if (commit(store, b, &row_b))
+                say("committed", b->name);
+        if (row_b.created_s && lease(store, b, &row_b))
+                say("leased", b->name);
+        say("releasing", b->name);
+        if (row_b.created_s && release(store, b, &row_b))
+                say("released", b->name);
+        say("removing", b->name);
+        if (row_b.created_s && store_remove_module(store, &row_b.sha256, row_b.created_s, &err))
+                say("removed", b->name);
+        if (commit(store, c, &row_c))
+                say("committed", c->name);
+        if (row_a.created_s && store_verify(store, &row_a.sha256, 0, NULL, &identity, &err))
+                say("verified", a->name);
+        store_close(&store);
+        say("closed", "store");
+        return 0;
+}
