@@ -4,6 +4,7 @@
  * How it fails: it cannot; rows that point at nothing are dropped, which is the safe side for grants.
  * How it ends: catalog_fini() removes every entry.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "catalog.h"
@@ -214,6 +215,19 @@ static bool grant_is_same(const struct grant *grant, const struct store_grant *r
 {
         return grant->kind == kind && strcmp(grant->repository, row->repository) == 0 && strcmp(grant->namespace, row->namespace ? row->namespace : "") == 0 &&
                strcmp(grant->secret, row->secret ? row->secret : "") == 0 && memcmp(grant->mac, row->credential_mac.bytes, sizeof grant->mac) == 0;
+}
+
+struct grant *catalog_find_grant(const struct catalog *catalog, const struct store_grant *row)
+{
+        enum grant_kind kind;
+        struct image *image = catalog_find_image(catalog, &row->manifest);
+        struct entry *entry = image ? NULL : catalog_find_entry(catalog, &row->manifest);
+        struct grant *grant = image ? image->grants : entry ? entry->grants : NULL;
+        if (!grant_kind_parse(row->kind, &kind))
+                return NULL;
+        while (grant && !grant_is_same(grant, row, kind))
+                grant = grant->next;
+        return grant;
 }
 
 struct grant *catalog_put_grant(struct catalog *catalog, const struct store_grant *row)

@@ -64,6 +64,7 @@ struct entry {
         int64_t created_s, last_used_s;
         bool is_pinned, is_used_dirty;
         bool is_busy;                             /* a job touches its file or links: waiters queue */
+        bool is_doomed;                           /* found damaged while a job has it: goes when that is done */
         unsigned holds;                           /* flights that count on it */
         struct waiter_list waiting;
         struct image *images;
@@ -88,6 +89,7 @@ struct entry *catalog_put_entry(struct catalog *catalog, const struct store_modu
 struct image *catalog_put_image(struct catalog *catalog, const struct store_image *row);
 struct known_reference *catalog_put_reference(struct catalog *catalog, const struct store_reference *row, uint64_t sequence);
 struct grant *catalog_put_grant(struct catalog *catalog, const struct store_grant *row);
+struct grant *catalog_find_grant(const struct catalog *catalog, const struct store_grant *row);
 void catalog_put_resource(struct catalog *catalog, const struct store_resource *row, uint64_t sequence);
 struct lease *catalog_put_lease(struct catalog *catalog, struct entry *entry, const char *namespace, const char *id, uint64_t holder);
 
