@@ -176,6 +176,7 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
 
         struct store_visitor visitor = {
                 .arg = &modules->catalog, .module = load_module, .image = load_image, .reference = load_reference, .grant = load_grant, .resource = load_resource, .lease = load_lease,
+                .without_documents = true,
         };
         if (!store_load_all(store, &visitor, err)) {
                 modules->setup->registry = NULL;          /* the caller's again */
