@@ -128,6 +128,14 @@ static bool take_manifest(struct pull *pull, struct registry_manifest *fetched, 
         return true;
 }
 
+/* One digest, two readings: whoever looked at the index saw something else (GHSA-77vh-xpmg-72qh). */
+static bool refuse_child_type(const struct pull *pull, const char *name, const char *promised, struct error *err)
+{
+        char says[128], is[128];
+        return refuse(err, ERROR_UNSUPPORTED_IMAGE, "%s: the manifest %s is a %s, its index calls it a %s", pull->want->name, name,
+                      string_printable(pull->media_type, strlen(pull->media_type), is, sizeof is), string_printable(promised, strlen(promised), says, sizeof says));
+}
+
 /* From an index down to the image for a proxy here; digest and size of each child are its parent's word. */
 static bool walk_index(struct pull *pull, const struct registry_call *call, struct error *err)
 {
@@ -140,6 +148,7 @@ static bool walk_index(struct pull *pull, const struct registry_call *call, stru
 
                 char name[DIGEST_TEXT_BYTES];
                 digest_format(&child->digest, name);
+                CLEANUP(cleanup_free) char *promised = string_copy(child->media_type);    /* the index goes when its child is taken */
                 CLEANUP(registry_manifest_fini) struct registry_manifest fetched = { 0 };
                 if (!registry_fetch_manifest(call, name, false, &fetched, err))
                         return false;
@@ -148,6 +157,8 @@ static bool walk_index(struct pull *pull, const struct registry_call *call, stru
                                       (unsigned long long)child->size_bytes);
                 if (!take_manifest(pull, &fetched, err))
                         return false;
+                if (promised && *promised && *pull->media_type && strcmp(promised, pull->media_type) != 0)
+                        return refuse_child_type(pull, name, promised, err);
         }
         return true;
 }

@@ -14,7 +14,7 @@ static struct flow flow;
 
 static void config_format(char *ret_config, size_t size_bytes, const char *user, const char *password)
 {
-        snprintf(ret_config, size_bytes, "{\"auths\":{\"localhost:%d\":{\"username\":\"%s\",\"password\":\"%s\"}}}", flow.port, user, password);
+        snprintf(ret_config, size_bytes, "{\"auths\":{\"127.0.0.1:%d\":{\"username\":\"%s\",\"password\":\"%s\"}}}", flow.port, user, password);
 }
 
 static int begin(void **state)
@@ -45,7 +45,7 @@ static struct flow_answer ask(const struct module_caller *caller, const char *gu
         char field[512] = "";
         if (secret)
                 snprintf(field, sizeof field, secret[0] == '{' ? ",\"pullSecret\":%s" : ",\"imagePullSecret\":\"%s\"", secret);
-        return flow_get(&flow, caller, "{\"url\":\"localhost:%d/%s/raw:v1\"%s}", flow.port, guard, field);
+        return flow_get(&flow, caller, "{\"url\":\"127.0.0.1:%d/%s/raw:v1\"%s}", flow.port, guard, field);
 }
 
 static void check(const struct flow_answer *answer, enum error_code code, enum module_source source)
@@ -89,7 +89,7 @@ static void test_proof_costs_one_head(void **state)
 {
         (void)state;
         char other[256];
-        snprintf(other, sizeof other, "{\"auths\":{\"localhost:%d\":{\"identitytoken\":\"refresh-token-of-pull\",\"username\":\"pull\",\"password\":\"secret\"}}}", flow.port);
+        snprintf(other, sizeof other, "{\"auths\":{\"127.0.0.1:%d\":{\"identitytoken\":\"refresh-token-of-pull\",\"username\":\"pull\",\"password\":\"secret\"}}}", flow.port);
         struct flow_answer answer = ask(&flow_tenant_a, "bearer", "good");
         check(&answer, ERROR_NONE, MODULE_SOURCE_PULLED);
         flow_forget(&flow);
@@ -132,9 +132,9 @@ static void test_secret_changes(void **state)
 static void test_namespaces(void **state)
 {
         (void)state;
-        struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"localhost:%d/good/raw:v1\",\"namespace\":\"team-b\"}", flow.port);
+        struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"127.0.0.1:%d/good/raw:v1\",\"namespace\":\"team-b\"}", flow.port);
         check(&answer, ERROR_DENIED, 0);
-        answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"localhost:%d/good/raw:v1\",\"namespace\":\"team-a\"}", flow.port);
+        answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"127.0.0.1:%d/good/raw:v1\",\"namespace\":\"team-a\"}", flow.port);
         check(&answer, ERROR_NONE, MODULE_SOURCE_PULLED);
         struct digest sha256;
         int fd = -1;

@@ -97,7 +97,7 @@ static bool run_mode(const struct value *mode)
         snprintf(repo, sizeof repo, "mode/%s", member(mode, "name"));
         find_digest(repo, digest);
         bool by_digest = strstr(needs, "digest") && *digest;
-        snprintf(json, sizeof json, "{\"url\":\"localhost:%d/%s%s%s\",\"timeout\":\"8s\"%s}", flow.port, repo, by_digest ? "@" : ":", by_digest ? digest : "v1",
+        snprintf(json, sizeof json, "{\"url\":\"127.0.0.1:%d/%s%s%s\",\"timeout\":\"8s\"%s}", flow.port, repo, by_digest ? "@" : ":", by_digest ? digest : "v1",
                  strstr(needs, "login") ? ",\"imagePullSecret\":\"pull\"" : "");
         flow_start(&flow, json, &flow_tenant_a, &answer);
         flow_wait(&flow, &answer, 1);
@@ -115,10 +115,10 @@ static void test_modes(void **state)
         size_t failed = 0, ran = 0;
         flow_init(&flow);
         flow.fetch_options.progress_timeout_ms = 1000;
-        flow.fetch_options.retries = 1;
+        flow.fetch_options.retries = 2;
         flow_open(&flow);
         char config[512];
-        snprintf(config, sizeof config, "{\"auths\":{\"localhost:%d\":{\"username\":\"pull\",\"password\":\"secret\"}}}", flow.port);
+        snprintf(config, sizeof config, "{\"auths\":{\"127.0.0.1:%d\":{\"username\":\"pull\",\"password\":\"secret\"}}}", flow.port);
         flow_secret(&flow, "team-a", "pull", config);
 
         size_t rss = 0;
