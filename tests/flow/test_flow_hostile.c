@@ -84,7 +84,7 @@ static void find_digest(const char *repo, char ret_digest[160])
         ret_digest[0] = '\0';
         if (!json_parse(text, strlen(text), ERROR_INTERNAL, &value, &err))
                 return;
-        const char *digest = value_get_text(value_get_member(value_get_member(value, "tags"), "v1"));
+        const char *digest = value_get_text(value_get_member(value_get_member(value_get_member(value, "tags"), "v1"), "digest"));
         snprintf(ret_digest, 160, "%s", digest ? digest : "");
         value_free(&value);
 }
@@ -142,9 +142,37 @@ static void test_modes(void **state)
         assert_int_equal(failed, 0);
 }
 
+/* Every file of the http source with the code it shall be answered with, by its own address and with the right sha256. */
+static void test_files(void **state)
+{
+        (void)state;
+        size_t failed = 0;
+        struct value *files = NULL;
+        struct error err;
+        flow_init(&flow);
+        flow_open(&flow);
+        CLEANUP(cleanup_free) char *text = flow_http(&flow, "GET", "/files/");
+        assert_true(json_parse(text, strlen(text), ERROR_INTERNAL, &files, &err));
+        assert_true(value_get_count(files) > 10);
+        for (size_t i = 0; i < value_get_count(files); i++) {
+                const struct value *file = value_get_item(files, i);
+                const char *name = value_get_key(files, i), *expected = member(file, "code");
+                struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"http://127.0.0.1:%d/files/%s\"}", flow.port, name);
+                const char *got = answer.is_ok ? "ok" : error_get_row(answer.err.code)->name;
+                if (!code_fits(expected, got)) {
+                        print_error("%s: expected %s, got %s: %s\n", name, expected, got, answer.err.text);
+                        failed++;
+                }
+        }
+        value_free(&files);
+        assert_int_equal(count_files("tmp"), 0);
+        flow_fini(&flow);
+        assert_int_equal(failed, 0);
+}
+
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_modes) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_files), cmocka_unit_test(test_modes) };
         int failed = cmocka_run_group_tests(tests, NULL, NULL);
         loop_free(&flow.loop);
         return failed;
