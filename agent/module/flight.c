@@ -13,62 +13,6 @@ enum { SAVE_CHECKED_S = 30 };
 static void flight_step(struct flight *flight, enum pull_step step);
 static void flight_resolved(struct flight *flight);
 
-/* ---- key ---- */
-
-char *flight_format_key(const struct ask *ask, const struct hit *hit, size_t *ret_bytes)
-{
-        const struct module_want *want = ask->want;
-        char pin[DIGEST_TEXT_BYTES] = "", who[DIGEST_TEXT_BYTES] = "";
-        bool asks_always = want->policy == MODULE_POLICY_ALWAYS;
-        if (digest_is_set(&want->pin))
-                digest_format(&want->pin, pin);
-        if (ask->principal && ask->principal->count > 0)
-                digest_format_hex(&ask->principal->fingerprint, who);
-
-        char *key = string_format("%s\n%s\n%s\n%s\n%s\n%s\n%s", want->name, pin, who, hit->result == HIT_REVALIDATE ? "ask" : "get",
-                                  asks_always && want->resource_name ? ask->namespace : "", asks_always && want->resource_name ? want->resource_name : "",
-                                  asks_always && want->resource_name ? want->resource_version : "");
-        *ret_bytes = strlen(key);
-        return key;
-}
-
-/* ---- slots ---- */
-
-static unsigned host_slots(const struct modules *modules, const char *host)
-{
-        return (unsigned)(uintptr_t)map_get_text(modules->host_slots, host);
-}
-
-static void host_slots_set(struct modules *modules, const char *host, unsigned count)
-{
-        if (count == 0)
-                map_remove_text(modules->host_slots, host);
-        else
-                map_put_text(modules->host_slots, host, (void *)(uintptr_t)count);
-}
-
-static bool slot_take(struct flight *flight)
-{
-        struct modules *modules = flight->modules;
-        const struct modules_options *options = &modules->setup->options;
-        unsigned of_host = host_slots(modules, flight->pull.want->host);
-        if (modules->slots_taken >= options->slots || of_host >= options->slots_per_host)
-                return false;
-        modules->slots_taken++;
-        host_slots_set(modules, flight->pull.want->host, of_host + 1);
-        flight->holds_slot = true;
-        return true;
-}
-
-static void slot_give_back(struct flight *flight)
-{
-        if (!flight->holds_slot)
-                return;
-        flight->modules->slots_taken--;
-        host_slots_set(flight->modules, flight->pull.want->host, host_slots(flight->modules, flight->pull.want->host) - 1);
-        flight->holds_slot = false;
-}
-
 /* ---- begin ---- */
 
 static void pull_know(struct pull *pull, const struct hit *hit)
@@ -198,7 +142,8 @@ static void tell_refused(struct flight *flight, const struct error *err)
         if (digest_is_set(&flight->pull.manifest_digest))
                 digest_format(&flight->pull.manifest_digest, digest);
         flight->modules->stats.pulls_failed++;
-        LOG_WARN("refused", LOG_TEXT("url", want->name), LOG_TEXT("namespace", flight->namespace), LOG_TEXT("code", error_get_row(err->code)->name), LOG_TEXT("detail", err->text));
+        LOG_WARN("refused", LOG_TEXT("url", want->name), LOG_TEXT("namespace", flight->namespace), LOG_TEXT("code", error_get_row(err->code)->name),
+                LOG_TEXT("detail", err->text));
         event_tell(flight->modules, "refused", &(struct module_event){ .url = want->name, .namespace = flight->namespace, .digest = *digest ? digest : NULL,
                    .code = error_get_row(err->code)->name, .detail = err->text });
 }
@@ -325,7 +270,8 @@ static void tell_pulled(struct flight *flight, const struct entry *entry)
         uint64_t received = atomic_load(&pull->received);
         modules->stats.bytes_downloaded += received;
         modules->stats.bytes_unpacked += pull->module_bytes;
-        LOG_INFO("pulled", LOG_TEXT("url", pull->want->name), LOG_TEXT("sha256", shown), LOG_NUMBER("bytes", entry->identity.size_bytes), LOG_TEXT("namespace", flight->namespace));
+        LOG_INFO("pulled", LOG_TEXT("url", pull->want->name), LOG_TEXT("sha256", shown), LOG_NUMBER("bytes", entry->identity.size_bytes),
+                LOG_TEXT("namespace", flight->namespace));
         event_tell(modules, "pulled", &(struct module_event){ .url = pull->want->name, .sha256 = sha256, .digest = *digest ? digest : NULL, .namespace = flight->namespace,
                    .bytes = entry->identity.size_bytes, .total = (int64_t)entry->identity.size_bytes });
 }
@@ -418,8 +364,9 @@ static void refuse_full(struct flight *flight, uint64_t bytes)
         size_format_human(bytes, need, sizeof need);
         size_format_human(evict_get_used(modules), used, sizeof used);
         size_format_human(modules->setup->options.max_size_bytes, budget, sizeof budget);
-        refuse(&err, ERROR_STORE_FULL, "%s: needs %s; %s of %s are used and nothing more may be let go (leased, pinned or in use); raise store.max_size or end leases", flight->pull.want->name, need,
-               used, budget);
+        refuse(&err, ERROR_STORE_FULL,
+                "%s: needs %s; %s of %s are used and nothing more may be let go (leased, pinned or in use); raise store.max_size or end leases",
+                flight->pull.want->name, need, used, budget);
         flight_fail(flight, &err);
 }
 
@@ -585,17 +532,5 @@ void flights_cancel(struct modules *modules)
                                 flight_end(flight);
                                 again = true;
                         }
-        }
-}
-
-void flights_progress(struct modules *modules)
-{
-        for (struct flight *flight = modules->queue; flight; flight = flight->next) {
-                uint64_t received = atomic_load_explicit(&flight->pull.received, memory_order_relaxed);
-                if (received == flight->told_bytes)
-                        continue;
-                flight->told_bytes = received;
-                event_tell(modules, "progress", &(struct module_event){ .url = flight->pull.want->name, .namespace = flight->namespace, .bytes = received,
-                           .total = atomic_load_explicit(&flight->pull.total, memory_order_relaxed) });
         }
 }

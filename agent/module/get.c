@@ -89,6 +89,7 @@ void waiter_answer(struct module_waiter *waiter, struct module_object *object)
         CLEANUP(module_want_unref) struct module_want *want = module_want_ref(waiter->ask.want);
         module_answered answered = waiter->answered;
         void *arg = waiter->arg;
+        object->url = want->url;
         object->source = waiter->source;
         object->is_stale = waiter->is_stale;
         count_answer(waiter->modules, object);

@@ -142,7 +142,9 @@ void modules_drop_entry(struct modules *modules, struct entry *entry, const char
         modules->stats.quarantined++;
         waiters_take(&entry->waiting, &waiting);
         LOG_WARN(event, LOG_TEXT("sha256", shown), LOG_TEXT("detail", detail));
-        event_tell(modules, event, &(struct module_event){ .sha256 = sha256, .url = entry->references ? entry->references->name : NULL, .detail = detail, .bytes = entry->identity.size_bytes });
+        event_tell(modules, event,
+                &(struct module_event){
+                        .sha256 = sha256, .url = entry->references ? entry->references->name : NULL, .detail = detail, .bytes = entry->identity.size_bytes });
         catalog_remove_entry(&modules->catalog, &entry);
         while (waiting.head) {
                 struct module_waiter *waiter = waiting.head;

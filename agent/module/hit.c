@@ -30,7 +30,8 @@ static void look_up_pin(const struct hit_question *question, struct hit *hit)
         /* The url's own digest may be known by an import without a manifest. */
         if (!hit->entry && hit->reference && digest_is_set(&want->reference.digest) && !hit->reference->image)
                 hit->entry = hit->reference->entry;
-        tell(question, "pin", hit->entry ? "known" : "unknown", hit->entry ? "the pinned digest is in the cache; the pull policy does not matter" : "nothing with the pinned digest is in the cache");
+        tell(question, "pin", hit->entry ? "known" : "unknown",
+                hit->entry ? "the pinned digest is in the cache; the pull policy does not matter" : "nothing with the pinned digest is in the cache");
 }
 
 static void look_up_name(const struct hit_question *question, struct hit *hit)
@@ -40,7 +41,8 @@ static void look_up_name(const struct hit_question *question, struct hit *hit)
                 hit->image = hit->reference->image;
                 hit->entry = hit->reference->entry;
         }
-        tell(question, "reference", hit->entry ? "known" : "unknown", hit->entry ? "this name was pulled before and what it meant is in the cache" : "this name was never pulled, or what it meant has been let go");
+        tell(question, "reference", hit->entry ? "known" : "unknown",
+                hit->entry ? "this name was pulled before and what it meant is in the cache" : "this name was never pulled, or what it meant has been let go");
 }
 
 /* With a resource the source is asked once per version of it (Istio's meaning of Always); what was found then is the answer for that version. */
@@ -69,8 +71,10 @@ static bool is_fresh(const struct hit_question *question, struct hit *hit)
                 return true;
 
         bool settled = is_settled_for_resource(question, hit);
-        tell(question, "policy", settled ? "fresh" : "ask", settled ? "Always, and the source was asked for this version of the resource" :
-             question->want->is_policy_given ? "Always: the source is asked whether the name still means the same" : "no policy given and the tag is latest, so Always: the source is asked whether it still means the same");
+        tell(question, "policy", settled ? "fresh" : "ask",
+                settled                           ? "Always, and the source was asked for this version of the resource"
+                : question->want->is_policy_given ? "Always: the source is asked whether the name still means the same"
+                                                  : "no policy given and the tag is latest, so Always: the source is asked whether it still means the same");
         return settled;
 }
 
@@ -95,6 +99,8 @@ void hit_decide(const struct hit_question *question, struct hit *ret_hit)
 
         if (hit.result == HIT_YES || hit.result == HIT_UNPROVEN)
                 tell(question, "access", hit.grant ? grant_kind_names[hit.grant->kind] : "unproven",
-                     hit.grant ? "a pull with such credentials has succeeded" : "the cache has it, but this caller has not shown yet that it may pull it; the source is asked with the caller's credentials");
+                        hit.grant
+                                ? "a pull with such credentials has succeeded"
+                                : "the cache has it, but this caller has not shown yet that it may pull it; the source is asked with the caller's credentials");
         *ret_hit = hit;
 }

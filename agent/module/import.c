@@ -35,7 +35,8 @@ static bool import_store(struct import_job *import, struct error *err)
 {
         struct pull *pull = &import->pull;
         struct stat st;
-        uint64_t limit = pull->setup->options.max_layer_bytes > pull->setup->options.max_module_bytes ? pull->setup->options.max_layer_bytes : pull->setup->options.max_module_bytes;
+        uint64_t limit = pull->setup->options.max_layer_bytes > pull->setup->options.max_module_bytes ? pull->setup->options.max_layer_bytes
+                                                                                                      : pull->setup->options.max_module_bytes;
         if (fstat(import->fd, &st) != 0 || !S_ISREG(st.st_mode))
                 return refuse(err, ERROR_BAD_REQUEST, "what is to be imported is no regular file");
         if ((uint64_t)st.st_size > limit)

@@ -261,8 +261,11 @@ static void touch_take_used(struct modules *modules, struct touch *touch)
                 if (!entry)
                         continue;
                 entry->is_used_dirty = false;
-                touch->used[touch->used_count++] = (struct store_module){ .sha256 = sha256, .identity = entry->identity, .created_s = entry->created_s, .last_used_s = entry->last_used_s,
-                                                                          .is_pinned = entry->is_pinned };
+                touch->used[touch->used_count++] = (struct store_module){ .sha256 = sha256,
+                        .identity = entry->identity,
+                        .created_s = entry->created_s,
+                        .last_used_s = entry->last_used_s,
+                        .is_pinned = entry->is_pinned };
         }
         buffer_clear(&modules->used);
 }

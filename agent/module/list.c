@@ -55,7 +55,8 @@ static bool reference_is_visible(const struct module_caller *caller, const struc
         return false;
 }
 
-static void show(const struct modules *modules, const struct module_caller *caller, const struct entry *entry, void (*each)(void *arg, const struct module_object *object), void *arg)
+static void show(const struct modules *modules, const struct module_caller *caller, const struct entry *entry,
+        void (*each)(void *arg, const struct module_object *object), void *arg)
 {
         struct module_object object;
         struct object_texts texts;
@@ -85,7 +86,8 @@ static void show(const struct modules *modules, const struct module_caller *call
         each(arg, &object);
 }
 
-bool module_list(struct modules *modules, const struct module_caller *caller, const struct digest *after, size_t limit, void (*each)(void *arg, const struct module_object *object), void *arg)
+bool module_list(struct modules *modules, const struct module_caller *caller, const struct digest *after, size_t limit,
+        void (*each)(void *arg, const struct module_object *object), void *arg)
 {
         ON_LOOP();
         size_t count, low = 0;

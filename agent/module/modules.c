@@ -3,6 +3,7 @@
  * How it fails: what cannot be loaded ends the start.
  * How it ends: modules_close() answers all waiters, cancels flights, saves what is dirty and calls closed() when the last task is done.
  */
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include "modules.h"
@@ -135,6 +136,31 @@ static void sort_by_use(struct catalog *catalog)
 
 /* ---- ticking ---- */
 
+/* Pulls leave holes in the heaps of many workers; an idle daemon gives the pages back. */
+static void trim_run(struct job *job)
+{
+        (void)job;
+        malloc_trim(0);
+}
+
+static void trim_done(struct job *job)
+{
+        struct task *task = CONTAINER_OF(job, struct task, job);
+        struct modules *modules = task->modules;
+        free(task);
+        task_end(modules);
+}
+
+static void trim(struct modules *modules, int64_t now_ms)
+{
+        uint64_t ended = modules->stats.pulls_done + modules->stats.pulls_failed;
+        if (modules->flight_count > 0 || ended == modules->trimmed_at || now_ms < modules->next_trim_ms)
+                return;
+        modules->trimmed_at = ended;
+        modules->next_trim_ms = now_ms + TRIM_MS;
+        task_start(modules, memory_new(1, sizeof(struct task)), trim_run, trim_done);
+}
+
 static void sweep(void *arg)
 {
         struct modules *modules = arg;
@@ -146,6 +172,7 @@ static void sweep(void *arg)
                 refusals_sweep(modules, now_ms);
         }
         scrub_step(modules, now_ms);
+        trim(modules, now_ms);
         if (modules->flight_count > 0)
                 flights_progress(modules);
 }
@@ -159,7 +186,8 @@ static void touch_now(void *arg)
 
 /* ---- life ---- */
 
-bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fetch, struct registry *registry, const struct modules_options *options, struct modules **ret_modules, struct error *err)
+bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fetch, struct registry *registry, const struct modules_options *options,
+        struct modules **ret_modules, struct error *err)
 {
         ON_LOOP();
         struct modules *modules = memory_new(1, sizeof *modules);
@@ -175,7 +203,13 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
         modules->scrub_next_ms = clock_get_ms() + SCRUB_FIRST_MS;
 
         struct store_visitor visitor = {
-                .arg = &modules->catalog, .module = load_module, .image = load_image, .reference = load_reference, .grant = load_grant, .resource = load_resource, .lease = load_lease,
+                .arg = &modules->catalog,
+                .module = load_module,
+                .image = load_image,
+                .reference = load_reference,
+                .grant = load_grant,
+                .resource = load_resource,
+                .lease = load_lease,
                 .without_documents = true,
         };
         if (!store_load_all(store, &visitor, err)) {

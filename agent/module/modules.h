@@ -9,7 +9,7 @@
 #include "want.h"
 
 enum { SECRET_FRESH_MS = 1000, SECRET_KEEP_MS = 60000, REFUSAL_MAX_MS = 300000, REFUSAL_TRANSIENT_MS = 1000, REFUSALS_MAX = 4096, TOUCH_MS = 150, SWEEP_MS = 250,
-       LEASE_QUANTUM_MS = 10000, WAITER_ATTEMPTS = 4, EVENTS_KEPT = 1000, EVICT_BATCH = 64, SCRUB_FIRST_MS = 60000, SCRUB_PAUSE_MS = 3600000 };
+       LEASE_QUANTUM_MS = 10000, WAITER_ATTEMPTS = 4, EVENTS_KEPT = 1000, EVICT_BATCH = 64, SCRUB_FIRST_MS = 60000, SCRUB_PAUSE_MS = 3600000, TRIM_MS = 3000 };
 
 /* ---- waiters: one caller each; in exactly one list while they wait ---- */
 struct ask {
@@ -89,6 +89,8 @@ struct flight {
 struct refusal { struct error err; int64_t until_ms, forget_ms; unsigned failures; char *name; };
 void flight_join(struct modules *modules, struct module_waiter *waiter, const struct hit *hit);
 void flight_leave(struct module_waiter *waiter, bool goes_on);
+bool slot_take(struct flight *flight);
+void slot_give_back(struct flight *flight);
 void flights_start(struct modules *modules);
 void flights_progress(struct modules *modules);
 void flights_cancel(struct modules *modules);
@@ -187,5 +189,6 @@ struct modules {
         struct module_stats stats;
         bool is_closing, is_closed;
         void (*closed)(void *arg); void *closed_arg;
-        int64_t next_lease_sweep_ms, next_slow_sweep_ms;
+        int64_t next_lease_sweep_ms, next_slow_sweep_ms, next_trim_ms;
+        uint64_t trimmed_at;                      /* pulls that had ended then */
 };

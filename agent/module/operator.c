@@ -86,7 +86,9 @@ void module_remove(struct modules *modules, const struct digest *sha256, module_
                 char hex[DIGEST_TEXT_BYTES];
                 digest_format_hex(sha256, hex);
                 refuse(&err, ERROR_BUSY, "%s is %s and is not removed; %s", hex, obstacle,
-                       strcmp(obstacle, "pinned") == 0 ? "unpin it first" : strcmp(obstacle, "leased") == 0 ? "its leases must end or be given back first" : "try again in a moment");
+                        strcmp(obstacle, "pinned") == 0   ? "unpin it first"
+                        : strcmp(obstacle, "leased") == 0 ? "its leases must end or be given back first"
+                                                          : "try again in a moment");
                 answer_error(done, arg, &err);
                 return;
         }
@@ -103,14 +105,22 @@ void module_gc(struct modules *modules, bool dry_run, module_done done, void *ar
         const struct modules_options *options = &modules->setup->options;
         uint64_t freed = 0, target = options->max_size_bytes / 100 * options->low_watermark + options->max_size_bytes % 100 * options->low_watermark / 100;
         size_t count = options->max_size_bytes > 0 ? evict_down_to(modules, target, dry_run, &freed) : 0;
-        char *json = string_format("{\"dryRun\": %s, \"modules\": %zu, \"bytes\": %llu, \"used\": %llu, \"budget\": %llu}", dry_run ? "true" : "false", count, (unsigned long long)freed,
-                                   (unsigned long long)(modules->catalog.bytes), (unsigned long long)options->max_size_bytes);
+        char *json = string_format("{\"dryRun\": %s, \"modules\": %zu, \"bytes\": %llu, \"used\": %llu, \"budget\": %llu}", dry_run ? "true" : "false", count,
+                (unsigned long long)freed, (unsigned long long)(modules->catalog.bytes), (unsigned long long)options->max_size_bytes);
         leaving_wait(modules, json, done, arg);
 }
 
 /* ---- verify ---- */
 
-struct verify_all { struct modules *modules; struct digest *digests; size_t count, at, good, failed; struct buffer damaged; struct json_writer writer; module_done done; void *arg; };
+struct verify_all {
+        struct modules *modules;
+        struct digest *digests;
+        size_t count, at, good, failed;
+        struct buffer damaged;
+        struct json_writer writer;
+        module_done done;
+        void *arg;
+};
 
 static void verify_next(struct verify_all *all);
 
@@ -176,8 +186,9 @@ static void refresh_end(struct refresh *refresh)
         if (--refresh->open > 0)
                 return;
         CLEANUP(cleanup_free) char *errors = buffer_take(&refresh->errors);
-        CLEANUP(cleanup_free) char *json = string_format("{\"asked\": %zu, \"unchanged\": %zu, \"changed\": %zu, \"skipped\": %zu, \"failed\": [%s]}", refresh->count, refresh->same, refresh->changed,
-                                                         refresh->skipped, errors);
+        CLEANUP(cleanup_free)
+        char *json = string_format("{\"asked\": %zu, \"unchanged\": %zu, \"changed\": %zu, \"skipped\": %zu, \"failed\": [%s]}", refresh->count, refresh->same,
+                refresh->changed, refresh->skipped, errors);
         refresh->done(refresh->arg, json, NULL);
         free(refresh);
 }

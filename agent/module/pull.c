@@ -12,14 +12,33 @@ void pull_get_rows(const struct pull *pull, struct pull_rows *ret_rows)
 {
         const struct module_want *want = pull->want;
         *ret_rows = (struct pull_rows){
-                .image = { .manifest = pull->manifest_digest, .top = pull->top, .module = pull->module, .layer = pull->layer ? pull->layer->digest : (struct digest){ 0 },
-                           .media_type = pull->media_type ? pull->media_type : "", .layer_type = pull->layer_type ? pull->layer_type : "", .document = pull->document ? pull->document : "" },
-                .reference = { .name = want->name, .top = pull->top, .manifest = pull->manifest_digest, .module = pull->module, .etag = pull->etag ? pull->etag : "", .checked_s = pull->now_s },
-                .grant = { .manifest = digest_is_set(&pull->manifest_digest) ? pull->manifest_digest : pull->module, .repository = want->repository, .kind = grant_kind_names[pull->grant_kind],
-                           .namespace = pull->grant_kind == GRANT_SECRET ? pull->namespace : "", .secret = pull->grant_kind == GRANT_SECRET ? want->secret_name : "",
-                           .credential_mac = pull->grant_mac, .granted_s = pull->now_s, .last_ok_s = pull->now_s },
-                .resource = { .namespace = pull->namespace, .name = want->resource_name, .version = want->resource_version, .reference = want->name,
-                              .module = pull->module, .manifest = pull->manifest_digest },
+                .image = { .manifest = pull->manifest_digest,
+                        .top = pull->top,
+                        .module = pull->module,
+                        .layer = pull->layer ? pull->layer->digest : (struct digest){ 0 },
+                        .media_type = pull->media_type ? pull->media_type : "",
+                        .layer_type = pull->layer_type ? pull->layer_type : "",
+                        .document = pull->document ? pull->document : "" },
+                .reference = { .name = want->name,
+                        .top = pull->top,
+                        .manifest = pull->manifest_digest,
+                        .module = pull->module,
+                        .etag = pull->etag ? pull->etag : "",
+                        .checked_s = pull->now_s },
+                .grant = { .manifest = digest_is_set(&pull->manifest_digest) ? pull->manifest_digest : pull->module,
+                        .repository = want->repository,
+                        .kind = grant_kind_names[pull->grant_kind],
+                        .namespace = pull->grant_kind == GRANT_SECRET ? pull->namespace : "",
+                        .secret = pull->grant_kind == GRANT_SECRET ? want->secret_name : "",
+                        .credential_mac = pull->grant_mac,
+                        .granted_s = pull->now_s,
+                        .last_ok_s = pull->now_s },
+                .resource = { .namespace = pull->namespace,
+                        .name = want->resource_name,
+                        .version = want->resource_version,
+                        .reference = want->name,
+                        .module = pull->module,
+                        .manifest = pull->manifest_digest },
         };
 }
 
@@ -81,7 +100,11 @@ void pull_run(struct job *job)
 bool pull_open_writer(struct pull *pull, uint64_t limit, uint64_t hint, enum digest_algorithm algorithm, struct blob_writer **ret_writer, struct error *err)
 {
         struct blob_writer_options options = {
-                .size_limit = limit, .size_hint = hint, .algorithm = algorithm, .scratch = ret_writer == &pull->scratch, .what = ret_writer == &pull->scratch ? "layer" : "module",
+                .size_limit = limit,
+                .size_hint = hint,
+                .algorithm = algorithm,
+                .scratch = ret_writer == &pull->scratch,
+                .what = ret_writer == &pull->scratch ? "layer" : "module",
         };
         blob_writer_free(ret_writer);
         return blob_writer_open(pull->store, &options, ret_writer, err);

@@ -21,7 +21,13 @@ void setup_unref(struct setup **setup);
 struct keys { unsigned references; struct docker_config *config; struct digest fingerprint; };
 
 enum pull_step { PULL_RESOLVE, PULL_DOWNLOAD, PULL_COMMIT };
-enum pull_outcome { PULL_FAILED, PULL_RESOLVED /* layer and size known */, PULL_UNCHANGED /* what was known is still true */, PULL_STORED /* blob written, to be committed */, PULL_COMMITTED };
+enum pull_outcome {
+        PULL_FAILED,
+        PULL_RESOLVED /* layer and size known */,
+        PULL_UNCHANGED /* what was known is still true */,
+        PULL_STORED /* blob written, to be committed */,
+        PULL_COMMITTED
+};
 enum pull_stage { STAGE_LOGIN, STAGE_RESOLVE, STAGE_MANIFEST, STAGE_DOWNLOAD, STAGE_UNPACK, STAGE_COMMIT };
 
 /* One place to ask: the origin or a mirror, with the logins that fit it. */

@@ -93,8 +93,13 @@ static void progress(void *arg, uint64_t received, int64_t total)
 static struct registry_call make_call(struct pull *pull, const struct endpoint *endpoint)
 {
         return (struct registry_call){
-                .registry = pull->setup->registry, .endpoint = endpoint->url, .path = pull->want->reference.path, .mirror_of = endpoint->is_mirror ? pull->want->reference.host : NULL,
-                .login = endpoint->login < endpoint->count ? &endpoint->logins[endpoint->login] : NULL, .cancel = pull->cancel, .deadline_ms = pull->deadline_ms,
+                .registry = pull->setup->registry,
+                .endpoint = endpoint->url,
+                .path = pull->want->reference.path,
+                .mirror_of = endpoint->is_mirror ? pull->want->reference.host : NULL,
+                .login = endpoint->login < endpoint->count ? &endpoint->logins[endpoint->login] : NULL,
+                .cancel = pull->cancel,
+                .deadline_ms = pull->deadline_ms,
         };
 }
 
@@ -171,8 +176,8 @@ static bool choose_layer(struct pull *pull, struct error *err)
         const struct modules_options *options = &pull->setup->options;
         uint64_t limit = pull->form == LAYER_WASM && options->max_module_bytes < options->max_layer_bytes ? options->max_module_bytes : options->max_layer_bytes;
         if (pull->layer->size_bytes > limit)
-                return refuse(err, ERROR_TOO_LARGE, "%s: the layer has %llu bytes, at most %llu are taken (pull.max_%s_size)", pull->want->name, (unsigned long long)pull->layer->size_bytes,
-                              (unsigned long long)limit, limit == options->max_layer_bytes ? "layer" : "module");
+                return refuse(err, ERROR_TOO_LARGE, "%s: the layer has %llu bytes, at most %llu are taken (pull.max_%s_size)", pull->want->name,
+                        (unsigned long long)pull->layer->size_bytes, (unsigned long long)limit, limit == options->max_layer_bytes ? "layer" : "module");
         free(pull->layer_type);
         pull->layer_type = string_copy(pull->layer->media_type ? pull->layer->media_type : "");
         return true;

@@ -61,8 +61,8 @@ bool pull_unpack_body(struct pull *pull, struct error *err)
         } else if (!unpack_check_wasm(head, size, pull->module_bytes, err)) {
                 return refuse_within(err, "%s", pull->want->name);
         } else if (pull->module_bytes > pull->setup->options.max_module_bytes) {
-                return refuse(err, ERROR_TOO_LARGE, "%s: the module has %llu bytes, at most %llu are taken (pull.max_module_size)", pull->want->name, (unsigned long long)pull->module_bytes,
-                              (unsigned long long)pull->setup->options.max_module_bytes);
+                return refuse(err, ERROR_TOO_LARGE, "%s: the module has %llu bytes, at most %llu are taken (pull.max_module_size)", pull->want->name,
+                        (unsigned long long)pull->module_bytes, (unsigned long long)pull->setup->options.max_module_bytes);
         }
         pull->stage_us[STAGE_UNPACK] += clock_get_us() - started_us;
         if (!check_pin(pull, err))
@@ -122,8 +122,18 @@ bool pull_http_download(struct pull *pull, struct error *err)
         const struct modules_options *options = &pull->setup->options;
         uint64_t limit = options->max_layer_bytes > options->max_module_bytes ? options->max_layer_bytes : options->max_module_bytes;
         struct fetch_request request = {
-                .method = FETCH_GET, .url = pull->want->name, .headers = headers, .header_count = header_count, .size_limit = limit, .size_expected = -1, .deadline_ms = pull->deadline_ms,
-                .redirects_max = FETCH_REDIRECTS_MAX, .resume = true, .cancel = pull->cancel, .progress = progress, .progress_arg = pull,
+                .method = FETCH_GET,
+                .url = pull->want->name,
+                .headers = headers,
+                .header_count = header_count,
+                .size_limit = limit,
+                .size_expected = -1,
+                .deadline_ms = pull->deadline_ms,
+                .redirects_max = FETCH_REDIRECTS_MAX,
+                .resume = true,
+                .cancel = pull->cancel,
+                .progress = progress,
+                .progress_arg = pull,
         };
         CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
         int64_t started_us = clock_get_us();
@@ -160,7 +170,11 @@ static bool open_file(const struct pull *pull, int *ret_fd, struct error *err)
                 }
                 if (errno == EXDEV || errno == ELOOP)
                         return refuse(err, ERROR_DENIED, "%s: leads out of the root %s by a symlink", pull->want->name, *root);
-                return refuse_errno(err, errno == ENOENT || errno == ENOTDIR ? ERROR_NOT_FOUND : errno == EACCES || errno == EPERM ? ERROR_DENIED : ERROR_INTERNAL, errno, "opening %s", pull->want->name);
+                return refuse_errno(err,
+                        errno == ENOENT || errno == ENOTDIR ? ERROR_NOT_FOUND
+                        : errno == EACCES || errno == EPERM ? ERROR_DENIED
+                                                            : ERROR_INTERNAL,
+                        errno, "opening %s", pull->want->name);
         }
         return refuse(err, ERROR_DENIED, "%s: is outside of the roots that file:// may read (files.roots)", pull->want->name);
 }
@@ -187,8 +201,8 @@ static bool copy_file(struct pull *pull, int fd, struct error *err)
 
 static char *file_identity(const struct stat *st)
 {
-        return string_format("%llx:%llx:%lld:%lld.%09ld:%lld.%09ld\n", (unsigned long long)st->st_dev, (unsigned long long)st->st_ino, (long long)st->st_size, (long long)st->st_mtim.tv_sec,
-                             st->st_mtim.tv_nsec, (long long)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
+        return string_format("%llx:%llx:%lld:%lld.%09ld:%lld.%09ld\n", (unsigned long long)st->st_dev, (unsigned long long)st->st_ino, (long long)st->st_size,
+                (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec, (long long)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
 }
 
 bool pull_file_download(struct pull *pull, struct error *err)
@@ -210,7 +224,8 @@ bool pull_file_download(struct pull *pull, struct error *err)
         const struct modules_options *options = &pull->setup->options;
         uint64_t limit = options->max_layer_bytes > options->max_module_bytes ? options->max_layer_bytes : options->max_module_bytes;
         if ((uint64_t)st.st_size > limit)
-                return refuse(err, ERROR_TOO_LARGE, "%s: has %lld bytes, at most %llu are taken (pull.max_layer_size)", pull->want->name, (long long)st.st_size, (unsigned long long)limit);
+                return refuse(err, ERROR_TOO_LARGE, "%s: has %lld bytes, at most %llu are taken (pull.max_layer_size)", pull->want->name, (long long)st.st_size,
+                        (unsigned long long)limit);
         if (!pull_open_writer(pull, limit, (uint64_t)st.st_size, DIGEST_SHA256, &pull->writer, err) || !copy_file(pull, fd, err))
                 return false;
         pull->stage_us[STAGE_DOWNLOAD] += clock_get_us() - started_us;

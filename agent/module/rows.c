@@ -19,7 +19,9 @@ static bool row_write(const struct row_job *row, struct error *err)
 {
         struct store *store = row->task.modules->store;
         struct store_module module;
-        struct store_reference reference = { .name = row->texts[0], .top = row->top, .manifest = row->digest, .module = row->module, .etag = row->texts[1], .checked_s = row->seconds };
+        struct store_reference reference = {
+                .name = row->texts[0], .top = row->top, .manifest = row->digest, .module = row->module, .etag = row->texts[1], .checked_s = row->seconds
+        };
         switch (row->change) {
         case ROW_REVOKE:
                 return store_remove_grants(store, &row->digest, row->texts[0], grant_kind_names[GRANT_SECRET], row->texts[1], row->texts[2], err);
@@ -58,12 +60,17 @@ static void row_start(struct modules *modules, const struct row_job *values)
 
 void grants_revoke_start(struct modules *modules, const struct digest *manifest, const struct module_want *want, const char *namespace)
 {
-        row_start(modules, &(struct row_job){ .change = ROW_REVOKE, .digest = *manifest, .texts = { string_copy(want->repository), string_copy(namespace), string_copy(want->secret_name) } });
+        row_start(modules, &(struct row_job){ .change = ROW_REVOKE,
+                                   .digest = *manifest,
+                                   .texts = { string_copy(want->repository), string_copy(namespace), string_copy(want->secret_name) } });
 }
 
 void reference_save_start(struct modules *modules, const struct known_reference *reference)
 {
-        struct row_job row = { .change = ROW_REFERENCE, .module = reference->entry->sha256, .seconds = reference->checked_s, .texts = { string_copy(reference->name), string_copy(reference->etag) } };
+        struct row_job row = { .change = ROW_REFERENCE,
+                .module = reference->entry->sha256,
+                .seconds = reference->checked_s,
+                .texts = { string_copy(reference->name), string_copy(reference->etag) } };
         if (reference->image) {
                 row.digest = reference->image->manifest;
                 row.top = reference->image->top;

@@ -230,7 +230,9 @@ static bool read_secret_name(const struct value *body, struct module_want *want,
         if (!*name)
                 return true;
         if (!want_is_dns_subdomain(name))
-                return refuse(err, ERROR_BAD_REQUEST, "imagePullSecret: is the plain name of a Secret in the request's namespace (a-z, 0-9, '-', '.', at most 253), without namespace or scheme");
+                return refuse(err, ERROR_BAD_REQUEST,
+                        "imagePullSecret: is the plain name of a Secret in the request's namespace (a-z, 0-9, '-', '.', at most 253), without namespace or "
+                        "scheme");
         want->secret_name = string_copy(name);
         return true;
 }
