@@ -78,6 +78,18 @@ static bool is_fresh(const struct hit_question *question, struct hit *hit)
         return settled;
 }
 
+static const char *access_words(const struct grant *grant)
+{
+        static const char *const words[GRANT_KINDS] = {
+                [GRANT_ANONYMOUS] = "it was pulled without credentials, so everybody on this node may have it",
+                [GRANT_NODE] = "it was pulled with the node's own credentials, so everybody on this node may have it",
+                [GRANT_SECRET] = "a pull with this secret or credential has succeeded",
+                [GRANT_INLINE] = "a pull with this credential has succeeded",
+                [GRANT_IMPORT] = "an operator imported it for everybody on this node",
+        };
+        return grant ? words[grant->kind] : "the cache has it, but this caller has not shown yet that it may pull it; the source is asked with the caller's credentials";
+}
+
 void hit_decide(const struct hit_question *question, struct hit *ret_hit)
 {
         struct hit hit = { .result = HIT_ABSENT };
@@ -98,9 +110,6 @@ void hit_decide(const struct hit_question *question, struct hit *ret_hit)
                 hit.result = HIT_YES;
 
         if (hit.result == HIT_YES || hit.result == HIT_UNPROVEN)
-                tell(question, "access", hit.grant ? grant_kind_names[hit.grant->kind] : "unproven",
-                        hit.grant
-                                ? "a pull with such credentials has succeeded"
-                                : "the cache has it, but this caller has not shown yet that it may pull it; the source is asked with the caller's credentials");
+                tell(question, "access", hit.grant ? grant_kind_names[hit.grant->kind] : "unproven", access_words(hit.grant));
         *ret_hit = hit;
 }

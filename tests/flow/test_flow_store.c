@@ -259,6 +259,105 @@ static void test_http(void **state)
         assert_int_equal(again.err.code, ERROR_NOT_FOUND);
 }
 
+/* A mirror is asked first, and only with credentials that are meant for it. */
+static void test_mirrors(void **state)
+{
+        (void)state;
+        char mirror[64], dead[64], config[512];
+        snprintf(mirror, sizeof mirror, "http://127.0.0.1:%d", flow.port);
+        snprintf(dead, sizeof dead, "http://127.0.0.1:%d/no-such-prefix", flow.other);
+        const char *mirrors[] = { dead, mirror, NULL };
+        flow.options.mirrors = &(struct modules_mirrors){ .host = "origin.invalid", .mirrors = mirrors };
+        flow.options.mirror_count = 1;
+        flow_open(&flow);
+        struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"origin.invalid/good/raw:v1\"}");
+        check_ok(&answer, MODULE_SOURCE_PULLED);
+
+        snprintf(config, sizeof config, "{\"auths\":{\"origin.invalid\":{\"username\":\"pull\",\"password\":\"secret\"}}}");
+        flow_secret(&flow, "team-a", "of-origin", config);
+        flow_forget(&flow);
+        answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"origin.invalid/basic/raw:v1\",\"imagePullSecret\":\"of-origin\"}");
+        assert_false(answer.is_ok);
+        CLEANUP(cleanup_free) char *log = flow_http(&flow, "GET", "/_log");
+        assert_null(strstr(log, "Basic "));
+        snprintf(config, sizeof config, "{\"auths\":{\"127.0.0.1:%d\":{\"username\":\"pull\",\"password\":\"secret\"}}}", flow.port);
+        flow_secret(&flow, "team-a", "of-mirror", config);
+        answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"origin.invalid/basic/raw:v1\",\"imagePullSecret\":\"of-mirror\"}");
+        check_ok(&answer, MODULE_SOURCE_PULLED);
+}
+
+static void call_explain(struct flow *f, void *arg, module_done done, void *done_arg)
+{
+        struct module_want *want = flow_want(arg);
+        module_explain(f->modules, want, &flow_tenant_a, done, done_arg);
+        module_want_unref(&want);
+}
+
+struct import_order { const char *url, *path; };
+
+static void call_import(struct flow *f, void *arg, module_done done, void *done_arg)
+{
+        struct import_order *order = arg;
+        module_import(f->modules, order->url, open(order->path, O_RDONLY | O_CLOEXEC), done, done_arg);
+}
+
+static void heard(void *arg, const struct module_event *event)
+{
+        size_t *counts = arg;
+        counts[0] += strcmp(event->type, "pulled") == 0;
+        counts[1] += strcmp(event->type, "refused") == 0;
+        counts[2] += strcmp(event->type, "imported") == 0;
+}
+
+/* request → verdict, code */
+static const struct { const char *json, *verdict, *code; } explanations[] = {
+        { "{\"url\":\"r.invalid/x:v1\"}",                                       "\"hit\"",     "null" },
+        { "{\"url\":\"r.invalid/x:v2\"}",                                       "\"miss\"",    "null" },
+        { "{\"url\":\"r.invalid/x:v1\",\"imagePullPolicy\":\"Always\"}",        "\"miss\"",    "null" },
+        { "{\"url\":\"r.invalid/x:v1\",\"namespace\":\"team-b\"}",              "\"refused\"", "\"denied\"" },
+        { "{\"url\":\"r.invalid/x:v1\",\"imagePullSecret\":\"none\"}",          "\"refused\"", "\"secret_missing\"" },
+        { "{\"url\":\"file:///etc/none.wasm\"}",                                "\"miss\"",    "null" },
+};
+
+static void test_import_and_explain(void **state)
+{
+        (void)state;
+        char path[512];
+        size_t counts[3] = { 0 };
+        struct error err;
+        flow_open(&flow);
+        struct module_listener *listener = module_listen(flow.modules, NULL, true, heard, counts);
+        write_file("i.wasm", "");
+        snprintf(path, sizeof path, "%s/i.wasm", flow.files);
+        CLEANUP(cleanup_free) char *json = flow_operate(&flow, call_import, &(struct import_order){ "r.invalid/x:v1", path }, &err);
+        assert_non_null(json);
+        assert_null(flow_operate(&flow, call_import, &(struct import_order){ "r.invalid/x:v1", "/etc/hosts" }, &err));
+        assert_int_equal(err.code, ERROR_NOT_WASM);
+        struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"r.invalid/x:v1\"}");
+        check_ok(&answer, MODULE_SOURCE_CACHE);
+        assert_non_null(strstr(json, answer.sha256));
+        struct digest found;
+        assert_true(module_find_name(flow.modules, &flow_tenant_a, "r.invalid/x:v1", &found, &err));
+        assert_true(module_find_name(flow.modules, &flow_operator, (char[]){ answer.sha256[0], answer.sha256[1], answer.sha256[2], answer.sha256[3], answer.sha256[4], answer.sha256[5],
+                    answer.sha256[6], answer.sha256[7], 0 }, &found, &err));
+        assert_false(module_find_name(flow.modules, &flow_tenant_b, "r.invalid/x:v1", &found, &err));
+        struct buffer text = { 0 };
+        assert_true(module_inspect(flow.modules, &found, &(struct json_writer){ .out = &text }, &err));
+        assert_non_null(strstr(text.data, "\"import\""));
+        buffer_fini(&text);
+
+        for (size_t i = 0; i < COUNT_OF(explanations); i++) {
+                char want[64];
+                CLEANUP(cleanup_free) char *request = string_copy(explanations[i].json);
+                CLEANUP(cleanup_free) char *told = flow_operate(&flow, call_explain, request, &err);
+                print_message("%s\n  %s\n", request, told);
+                snprintf(want, sizeof want, "{\"verdict\": %s, \"code\": %s,", explanations[i].verdict, explanations[i].code);
+                assert_int_equal(strncmp(told, want, strlen(want)), 0);
+        }
+        assert_int_equal(counts[2], 1);
+        module_unlisten(&listener);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -268,6 +367,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_refresh, begin, end),
                 cmocka_unit_test_setup_teardown(test_files, begin, end),
                 cmocka_unit_test_setup_teardown(test_http, begin, end),
+                cmocka_unit_test_setup_teardown(test_mirrors, begin, end),
+                cmocka_unit_test_setup_teardown(test_import_and_explain, begin, end),
         };
         int failed = cmocka_run_group_tests(tests, NULL, NULL);
         loop_free(&flow.loop);
