@@ -47,6 +47,7 @@ static void registry_start(struct flow *flow)
         assert_int_equal(pipe2(out, O_CLOEXEC), 0);
         flow->registry = fork();
         if (flow->registry == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
                 dup2(in[0], 0);
                 dup2(out[1], 1);
                 execlp("python3", "python3", script, "--until-eof", (char *)NULL);
@@ -122,7 +123,7 @@ void flow_fini(struct flow *flow)
         if (flow->modules)
                 flow_close(flow);
         close(flow->registry_pipe);
-        kill(flow->registry, SIGTERM);
+        kill(flow->registry, SIGKILL);         /* it keeps nothing */
         waitpid(flow->registry, NULL, 0);
         fs_remove_tree(AT_FDCWD, flow->root, &err);
         assert_int_equal(flow_fds(), flow->fds);
