@@ -11,16 +11,29 @@
 
 /* ---- the answer ---- */
 
+/* On every hit, so without printf. */
+static char *append(char *at, const char *end, const char *text, size_t length)
+{
+        size_t room = (size_t)(end - at), taken = length < room ? length : room;
+        memcpy(at, text, taken);
+        return at + taken;
+}
+
 static void path_format(const struct ask *ask, const char *hex, char *ret_path, size_t size_bytes)
 {
         static const char mark[] = "{namespace}";
-        const char *template = ask->module_dir ? ask->module_dir : "", *at = strstr(template, mark);
-        size_t length = strlen(template);
-        const char *slash = length > 0 && template[length - 1] == '/' ? "" : "/";
-        if (at)
-                snprintf(ret_path, size_bytes, "%.*s%s%s%s%s.wasm", (int)(at - template), template, ask->namespace, at + strlen(mark), slash, hex);
-        else
-                snprintf(ret_path, size_bytes, "%s%s%s.wasm", template, slash, hex);
+        const char *template = ask->module_dir ? ask->module_dir : "", *end = ret_path + size_bytes - 1, *found;
+        char *at = ret_path;
+        if ((found = strstr(template, mark)) != NULL) {
+                at = append(at, end, template, (size_t)(found - template));
+                at = append(at, end, ask->namespace, strlen(ask->namespace));
+                template = found + strlen(mark);
+        }
+        at = append(at, end, template, strlen(template));
+        if (at > ret_path && at[-1] != '/')
+                at = append(at, end, "/", 1);
+        at = append(at, end, hex, strlen(hex));
+        *append(at, end, ".wasm", 5) = '\0';
 }
 
 void object_fill(const struct modules *modules, const struct entry *entry, const struct image *image, const struct handed *handed)
