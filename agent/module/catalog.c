@@ -1,0 +1,465 @@
+/*
+ * How it goes: maps by digest, name and id over structs that hang together by lists: an entry (module) owns its images, references, hand-outs and grants, so that
+ *              letting it go is one walk over what it owns. Last use is a list too: the oldest is found without a search.
+ * How it fails: it cannot; rows that point at nothing are dropped, which is the safe side for grants.
+ * How it ends: catalog_fini() removes every entry.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "catalog.h"
+
+const char *const grant_kind_names[GRANT_KINDS] = { "anonymous", "node", "secret", "inline", "import" };
+
+static size_t key_bytes(const struct digest *digest)
+{
+        return digest->algorithm == DIGEST_SHA512 ? DIGEST_BYTES_MAX : DIGEST_SHA256_BYTES;
+}
+
+void catalog_init(struct catalog *catalog)
+{
+        *catalog = (struct catalog){
+                .entries = map_new(NULL), .images = map_new(NULL), .references = map_new(NULL), .resources = map_new(NULL), .leases = map_new(NULL), .texts = map_new(free),
+        };
+}
+
+static void resource_free(struct resource *resource)
+{
+        free(resource->namespace);
+        free(resource->name);
+        free(resource->version);
+        free(resource->reference);
+        free(resource);
+}
+
+void catalog_fini(struct catalog *catalog)
+{
+        while (catalog->oldest) {
+                struct entry *entry = catalog->oldest;
+                catalog_remove_entry(catalog, &entry);
+        }
+
+        size_t position = 0, bytes;
+        const void *key;
+        void *value;
+        while (catalog->resources && map_next(catalog->resources, &position, &key, &bytes, &value))
+                resource_free(value);
+        map_free(&catalog->entries);
+        map_free(&catalog->images);
+        map_free(&catalog->references);
+        map_free(&catalog->resources);
+        map_free(&catalog->leases);
+        map_free(&catalog->texts);
+        free(TAKE(catalog->sorted));
+}
+
+/* Media types repeat in every image; one copy of each. */
+static const char *catalog_intern(struct catalog *catalog, const char *text)
+{
+        if (!text)
+                return "";
+        char *known = map_get_text(catalog->texts, text);
+        if (!known) {
+                known = string_copy(text);
+                map_put_text(catalog->texts, text, known);
+        }
+        return known;
+}
+
+static void entry_detach(struct catalog *catalog, struct entry *entry)
+{
+        *(entry->older ? &entry->older->newer : &catalog->oldest) = entry->newer;
+        *(entry->newer ? &entry->newer->older : &catalog->newest) = entry->older;
+        entry->older = entry->newer = NULL;
+}
+
+static void entry_attach(struct catalog *catalog, struct entry *entry)
+{
+        entry->older = catalog->newest;
+        entry->newer = NULL;
+        *(catalog->newest ? &catalog->newest->newer : &catalog->oldest) = entry;
+        catalog->newest = entry;
+}
+
+struct entry *catalog_put_entry(struct catalog *catalog, const struct store_module *row)
+{
+        struct entry *entry = catalog_find_entry(catalog, &row->sha256);
+        if (!entry) {
+                entry = memory_new(1, sizeof *entry);
+                entry->sha256 = row->sha256;
+                map_put(catalog->entries, entry->sha256.bytes, DIGEST_SHA256_BYTES, entry);
+                entry_attach(catalog, entry);
+                catalog->is_sorted = false;
+        }
+        catalog->bytes += row->identity.size_bytes - entry->identity.size_bytes;
+        catalog->pins += (size_t)row->is_pinned - (size_t)entry->is_pinned;
+        entry->identity = row->identity;
+        entry->created_s = row->created_s;
+        entry->last_used_s = row->last_used_s > entry->last_used_s ? row->last_used_s : entry->last_used_s;
+        entry->is_pinned = row->is_pinned;
+        return entry;
+}
+
+static void grants_free(struct catalog *catalog, struct grant **list)
+{
+        while (*list) {
+                struct grant *grant = *list;
+                *list = grant->next;
+                free(grant->repository);
+                free(grant->namespace);
+                free(grant->secret);
+                free(grant);
+                catalog->grants--;
+        }
+}
+
+static void image_index(struct catalog *catalog, struct image *image)
+{
+        map_put(catalog->images, image->manifest.bytes, key_bytes(&image->manifest), image);
+        if (digest_is_set(&image->top) && !digest_equal(&image->top, &image->manifest))
+                map_put(catalog->images, image->top.bytes, key_bytes(&image->top), image);
+}
+
+static void image_unindex(struct catalog *catalog, struct image *image)
+{
+        const struct digest *digests[] = { &image->manifest, &image->top };
+        for (size_t i = 0; i < COUNT_OF(digests); i++)
+                if (map_get(catalog->images, digests[i]->bytes, key_bytes(digests[i])) == image)
+                        map_remove(catalog->images, digests[i]->bytes, key_bytes(digests[i]));
+}
+
+static void image_detach(struct image *image)
+{
+        struct image **at = &image->entry->images;
+        while (*at != image)
+                at = &(*at)->next;
+        *at = image->next;
+}
+
+struct image *catalog_put_image(struct catalog *catalog, const struct store_image *row)
+{
+        struct entry *entry = catalog_find_entry(catalog, &row->module);
+        if (!entry)
+                return NULL;
+
+        struct image *image = catalog_find_image(catalog, &row->manifest);
+        if (image && !digest_equal(&image->manifest, &row->manifest))
+                image = NULL;             /* an index of that digest, as far as we were told */
+        if (!image) {
+                image = memory_new(1, sizeof *image);
+                image->manifest = row->manifest;
+        } else {
+                image_unindex(catalog, image);
+                image_detach(image);
+        }
+        image->entry = entry;
+        image->next = entry->images;
+        entry->images = image;
+        image->top = row->top;
+        image->layer = row->layer;
+        image->media_type = catalog_intern(catalog, row->media_type);
+        image->layer_type = catalog_intern(catalog, row->layer_type);
+        image_index(catalog, image);
+        return image;
+}
+
+static void reference_detach(struct known_reference *reference)
+{
+        struct known_reference **at = &reference->entry->references;
+        while (*at != reference)
+                at = &(*at)->next;
+        *at = reference->next;
+}
+
+struct known_reference *catalog_put_reference(struct catalog *catalog, const struct store_reference *row, uint64_t sequence)
+{
+        struct entry *entry = catalog_find_entry(catalog, &row->module);
+        struct image *image = digest_is_set(&row->manifest) ? catalog_find_image(catalog, &row->manifest) : NULL;
+        if (!entry || (image && image->entry != entry))
+                return NULL;
+
+        struct known_reference *reference = catalog_find_reference(catalog, row->name);
+        if (reference && reference->sequence > sequence)
+                return reference;         /* never back in time */
+        if (!reference) {
+                reference = memory_new(1, sizeof *reference);
+                reference->name = string_copy(row->name);
+                map_put_text(catalog->references, reference->name, reference);
+        } else {
+                reference_detach(reference);
+        }
+        reference->entry = entry;
+        reference->image = image;
+        reference->next = entry->references;
+        entry->references = reference;
+        reference->checked_s = reference->saved_s = row->checked_s;
+        reference->sequence = sequence;
+        if (!reference->etag || !string_equal(reference->etag, row->etag ? row->etag : "")) {
+                free(reference->etag);
+                reference->etag = string_copy(row->etag ? row->etag : "");
+        }
+        return reference;
+}
+
+static bool grant_kind_parse(const char *name, enum grant_kind *ret_kind)
+{
+        for (size_t i = 0; i < GRANT_KINDS; i++)
+                if (string_equal(name, grant_kind_names[i])) {
+                        *ret_kind = (enum grant_kind)i;
+                        return true;
+                }
+        return false;
+}
+
+static bool grant_is_same(const struct grant *grant, const struct store_grant *row, enum grant_kind kind)
+{
+        return grant->kind == kind && strcmp(grant->repository, row->repository) == 0 && strcmp(grant->namespace, row->namespace ? row->namespace : "") == 0 &&
+               strcmp(grant->secret, row->secret ? row->secret : "") == 0 && memcmp(grant->mac, row->credential_mac.bytes, sizeof grant->mac) == 0;
+}
+
+struct grant *catalog_find_grant(const struct catalog *catalog, const struct store_grant *row)
+{
+        enum grant_kind kind;
+        struct image *image = catalog_find_image(catalog, &row->manifest);
+        struct entry *entry = image ? NULL : catalog_find_entry(catalog, &row->manifest);
+        struct grant *grant = image ? image->grants : entry ? entry->grants : NULL;
+        if (!grant_kind_parse(row->kind, &kind))
+                return NULL;
+        while (grant && !grant_is_same(grant, row, kind))
+                grant = grant->next;
+        return grant;
+}
+
+struct grant *catalog_put_grant(struct catalog *catalog, const struct store_grant *row)
+{
+        enum grant_kind kind;
+        struct image *image = catalog_find_image(catalog, &row->manifest);
+        struct entry *entry = image ? NULL : catalog_find_entry(catalog, &row->manifest);
+        if (!grant_kind_parse(row->kind, &kind) || (!image && !entry))
+                return NULL;
+
+        struct grant **list = image ? &image->grants : &entry->grants;
+        size_t count = 0;
+        for (struct grant *grant = *list; grant; grant = grant->next) {
+                if (grant_is_same(grant, row, kind)) {
+                        grant->last_ok_s = row->last_ok_s;
+                        return grant;
+                }
+                count += strcmp(grant->repository, row->repository) == 0;
+        }
+        if (count >= GRANTS_MAX && kind != GRANT_ANONYMOUS && kind != GRANT_NODE)
+                return NULL;
+
+        struct grant *grant = memory_new(1, sizeof *grant);
+        grant->repository = string_copy(row->repository);
+        grant->namespace = string_copy(row->namespace ? row->namespace : "");
+        grant->secret = string_copy(row->secret ? row->secret : "");
+        grant->kind = kind;
+        grant->granted_s = row->granted_s;
+        grant->last_ok_s = row->last_ok_s;
+        memcpy(grant->mac, row->credential_mac.bytes, sizeof grant->mac);
+        grant->next = *list;
+        *list = grant;
+        catalog->grants++;
+        return grant;
+}
+
+bool catalog_remove_grants(struct catalog *catalog, struct image *image, const char *repository, const char *namespace, const char *secret)
+{
+        bool found = false;
+        for (struct grant **at = &image->grants; *at;) {
+                struct grant *grant = *at;
+                if (grant->kind != GRANT_SECRET || strcmp(grant->repository, repository) != 0 || strcmp(grant->namespace, namespace) != 0 || strcmp(grant->secret, secret) != 0) {
+                        at = &grant->next;
+                        continue;
+                }
+                *at = grant->next;
+                grant->next = NULL;
+                grants_free(catalog, &grant);
+                found = true;
+        }
+        return found;
+}
+
+static char *resource_key(const char *namespace, const char *name)
+{
+        return string_format("%s/%s", namespace, name);
+}
+
+void catalog_put_resource(struct catalog *catalog, const struct store_resource *row, uint64_t sequence)
+{
+        CLEANUP(cleanup_free) char *key = resource_key(row->namespace, row->name);
+        struct resource *resource = map_get_text(catalog->resources, key);
+        if (resource && resource->sequence > sequence)
+                return;
+        if (resource) {
+                map_remove_text(catalog->resources, key);
+                resource_free(resource);
+        }
+
+        resource = memory_new(1, sizeof *resource);
+        *resource = (struct resource){
+                .namespace = string_copy(row->namespace), .name = string_copy(row->name), .version = string_copy(row->version), .reference = string_copy(row->reference),
+                .module = row->module, .manifest = row->manifest, .sequence = sequence,
+        };
+        map_put_text(catalog->resources, key, resource);
+}
+
+static struct handout *handout_get(struct entry *entry, const char *namespace)
+{
+        struct handout *handout = catalog_find_handout(entry, namespace);
+        if (handout)
+                return handout;
+
+        handout = memory_new(1, sizeof *handout);
+        handout->entry = entry;
+        snprintf(handout->namespace, sizeof handout->namespace, "%s", namespace);
+        handout->next = entry->handouts;
+        entry->handouts = handout;
+        return handout;
+}
+
+struct lease *catalog_put_lease(struct catalog *catalog, struct entry *entry, const char *namespace, const char *id, uint64_t holder)
+{
+        struct handout *handout = handout_get(entry, namespace);
+        struct lease *lease = memory_new(1, sizeof *lease);
+        snprintf(lease->id, sizeof lease->id, "%s", id);
+        lease->holder = holder;
+        lease->handout = handout;
+        lease->next = handout->leases;
+        handout->leases = lease;
+        handout->lease_count++;
+        map_put_text(catalog->leases, lease->id, lease);
+        return lease;
+}
+
+void catalog_remove_lease(struct catalog *catalog, struct lease **lease_pointer)
+{
+        struct lease *lease = TAKE(*lease_pointer);
+        struct lease **at = &lease->handout->leases;
+        while (*at != lease)
+                at = &(*at)->next;
+        *at = lease->next;
+        lease->handout->lease_count--;
+        map_remove_text(catalog->leases, lease->id);
+        free(lease);
+}
+
+struct entry *catalog_find_entry(const struct catalog *catalog, const struct digest *sha256)
+{
+        return sha256->algorithm == DIGEST_SHA256 ? map_get(catalog->entries, sha256->bytes, DIGEST_SHA256_BYTES) : NULL;
+}
+
+struct image *catalog_find_image(const struct catalog *catalog, const struct digest *manifest_or_top)
+{
+        return digest_is_set(manifest_or_top) ? map_get(catalog->images, manifest_or_top->bytes, key_bytes(manifest_or_top)) : NULL;
+}
+
+struct known_reference *catalog_find_reference(const struct catalog *catalog, const char *name)
+{
+        return map_get_text(catalog->references, name);
+}
+
+struct resource *catalog_find_resource(const struct catalog *catalog, const char *namespace, const char *name)
+{
+        CLEANUP(cleanup_free) char *key = resource_key(namespace, name);
+        return map_get_text(catalog->resources, key);
+}
+
+struct handout *catalog_find_handout(const struct entry *entry, const char *namespace)
+{
+        struct handout *handout = entry->handouts;
+        while (handout && strcmp(handout->namespace, namespace) != 0)
+                handout = handout->next;
+        return handout;
+}
+
+struct lease *catalog_find_lease(const struct handout *handout, uint64_t holder)
+{
+        struct lease *lease = handout->leases;
+        while (lease && lease->holder != holder)
+                lease = lease->next;
+        return lease;
+}
+
+struct lease *catalog_find_lease_id(const struct catalog *catalog, const char *id)
+{
+        return map_get_text(catalog->leases, id);
+}
+
+void catalog_remove_entry(struct catalog *catalog, struct entry **entry_pointer)
+{
+        struct entry *entry = TAKE(*entry_pointer);
+        while (entry->handouts) {
+                struct handout *handout = entry->handouts;
+                while (handout->leases) {
+                        struct lease *lease = handout->leases;
+                        catalog_remove_lease(catalog, &lease);
+                }
+                entry->handouts = handout->next;
+                free(handout);
+        }
+        while (entry->references) {
+                struct known_reference *reference = entry->references;
+                entry->references = reference->next;
+                map_remove_text(catalog->references, reference->name);
+                free(reference->name);
+                free(reference->etag);
+                free(reference);
+        }
+        while (entry->images) {
+                struct image *image = entry->images;
+                entry->images = image->next;
+                image_unindex(catalog, image);
+                grants_free(catalog, &image->grants);
+                free(image);
+        }
+        grants_free(catalog, &entry->grants);
+        map_remove(catalog->entries, entry->sha256.bytes, DIGEST_SHA256_BYTES);
+        entry_detach(catalog, entry);
+        catalog->bytes -= entry->identity.size_bytes;
+        catalog->pins -= entry->is_pinned;
+        catalog->is_sorted = false;
+        free(entry);
+}
+
+void catalog_use(struct catalog *catalog, struct entry *entry, int64_t now_s)
+{
+        entry->is_used_dirty |= now_s > entry->last_used_s + 60;
+        entry->last_used_s = now_s;
+        if (catalog->newest == entry)
+                return;
+        entry_detach(catalog, entry);
+        entry_attach(catalog, entry);
+}
+
+const char *catalog_get_obstacle(const struct entry *entry)
+{
+        if (entry->is_pinned)
+                return "pinned";
+        for (const struct handout *handout = entry->handouts; handout; handout = handout->next)
+                if (handout->lease_count > 0)
+                        return "leased";
+        return entry->is_busy || entry->holds > 0 || entry->waiting.head ? "in use" : NULL;
+}
+
+static int entry_compare(const void *a, const void *b)
+{
+        const struct entry *const *left = a, *const *right = b;
+        return memcmp((*left)->sha256.bytes, (*right)->sha256.bytes, DIGEST_SHA256_BYTES);
+}
+
+struct entry *const *catalog_get_sorted(struct catalog *catalog, size_t *ret_count)
+{
+        if (!catalog->is_sorted) {
+                size_t count = 0;
+                catalog->sorted = memory_resize(catalog->sorted, map_get_count(catalog->entries) + 1, sizeof *catalog->sorted);
+                for (struct entry *entry = catalog->oldest; entry; entry = entry->newer)
+                        catalog->sorted[count++] = entry;
+                qsort(catalog->sorted, count, sizeof *catalog->sorted, entry_compare);
+                catalog->sorted_count = count;
+                catalog->is_sorted = true;
+        }
+        *ret_count = catalog->sorted_count;
+        return catalog->sorted;
+}

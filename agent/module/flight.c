@@ -1,0 +1,536 @@
+/*
+ * How it goes: requests that need the same thing from the same source with the same credentials share one flight: queued → (slot) resolve on a worker → here already? then
+ *              only rows; else room is made → download on a worker → room for the true size → commit → the catalog learns it, all waiters are answered.
+ * How it fails: the error goes to every waiter and is remembered for a while; a refused credential loses what it was granted.
+ * How it ends: when its last waiter vanished it is cancelled (not when only their own time ran out); flight_end() frees it once no worker has it.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include "modules.h"
+
+enum { SAVE_CHECKED_S = 30 };
+
+static void flight_step(struct flight *flight, enum pull_step step);
+static void flight_resolved(struct flight *flight);
+
+/* ---- begin ---- */
+
+static void pull_know(struct pull *pull, const struct hit *hit)
+{
+        if (!hit->entry)
+                return;
+        const struct digest none = { 0 };
+        pull->is_proof = hit->result == HIT_UNPROVEN;
+        if (pull->want->kind != WANT_OCI) {
+                /* A url proves itself by its bytes: what is known helps only to ask whether they changed. */
+                if (hit->result != HIT_UNPROVEN && hit->reference && hit->reference->entry == hit->entry) {
+                        pull->known_module = hit->entry->sha256;
+                        pull->known_etag = string_copy(hit->reference->etag);
+                }
+                return;
+        }
+        if (!hit->image)
+                return;
+        bool by_name = hit->reference && hit->reference->image == hit->image;
+        pull->known_module = hit->entry->sha256;
+        pull->known_manifest = hit->image->manifest;
+        pull->known_top = digest_is_set(&pull->want->pin) ? pull->want->pin : digest_is_set(&hit->image->top) && by_name ? hit->image->top : hit->image->manifest;
+        if (hit->result == HIT_REVALIDATE && !by_name)
+                pull->known_top = none;
+}
+
+static struct flight *flight_new(struct modules *modules, const struct ask *ask, const struct hit *hit)
+{
+        struct flight *flight = memory_new(1, sizeof *flight);
+        struct pull *pull = &flight->pull;
+        flight->modules = modules;
+        flight->key = flight_format_key(ask, hit, &flight->key_bytes);
+        flight->namespace = string_copy(ask->namespace);
+        pull->setup = setup_ref(modules->setup);
+        pull->store = modules->store;
+        pull->want = module_want_ref(ask->want);
+        pull->keys = secret_get_keys(modules, ask);
+        pull->key = store_get_key(modules->store);
+        pull->namespace = string_copy(ask->namespace);
+        pull->cancel = cancel_new();
+        pull_know(pull, hit);
+        map_put(modules->flights, flight->key, flight->key_bytes, flight);
+
+        struct flight **at = &modules->queue;
+        while (*at)
+                at = &(*at)->next;
+        *at = flight;
+        modules->flight_count++;
+        return flight;
+}
+
+void flight_join(struct modules *modules, struct module_waiter *waiter, const struct hit *hit)
+{
+        size_t key_bytes;
+        CLEANUP(cleanup_free) char *key = flight_format_key(&waiter->ask, hit, &key_bytes);
+        struct flight *flight = map_get(modules->flights, key, key_bytes);
+        if (flight)
+                modules->stats.pulls_joined++;
+        else
+                flight = flight_new(modules, &waiter->ask, hit);
+        waiter->flight = flight;
+        flight->waiters++;
+        waiter_join(waiter, &flight->waiting);
+        flights_start(modules);
+}
+
+static void flight_begin(struct flight *flight)
+{
+        struct modules *modules = flight->modules;
+        flight->sequence = ++modules->sequence;
+        flight->pull.deadline_ms = modules->setup->options.pull_timeout_ms > 0 ? clock_get_ms() + flight->pull.setup->options.pull_timeout_ms : 0;
+        modules->stats.pulls_started++;
+        flight_step(flight, flight->pull.want->kind == WANT_OCI ? PULL_RESOLVE : PULL_DOWNLOAD);
+}
+
+void flights_start(struct modules *modules)
+{
+        for (struct flight *flight = modules->queue; flight && modules->slots_taken < modules->setup->options.slots; flight = flight->next)
+                if (flight->state == FLIGHT_QUEUED && slot_take(flight))
+                        flight_begin(flight);
+}
+
+/* ---- end ---- */
+
+static void flight_forget_key(struct flight *flight)
+{
+        struct modules *modules = flight->modules;
+        if (map_get(modules->flights, flight->key, flight->key_bytes) == flight)
+                map_remove(modules->flights, flight->key, flight->key_bytes);
+}
+
+static void followers_wake(struct modules *modules, const struct digest *manifest);
+
+static void flight_end(struct flight *flight)
+{
+        struct modules *modules = flight->modules;
+        struct digest manifest = flight->pull.manifest_digest;
+        struct flight **at = &modules->queue;
+        while (*at != flight)
+                at = &(*at)->next;
+        *at = flight->next;
+        flight_forget_key(flight);
+        slot_give_back(flight);
+        if (flight->held)
+                flight->held->holds--;
+        modules->reserved_bytes -= flight->reserved_bytes;
+        modules->flight_count--;
+        pull_fini(&flight->pull);
+        cancel_free(&flight->pull.cancel);
+        module_want_unref(&flight->pull.want);
+        keys_unref(&flight->pull.keys);
+        setup_unref(&flight->pull.setup);
+        free(flight->namespace);
+        free(flight->key);
+        free(flight);
+        if (digest_is_set(&manifest))
+                followers_wake(modules, &manifest);
+        flights_start(modules);
+        flights_room_made(modules);
+        modules_check_closed(modules);
+}
+
+static void tell_refused(struct flight *flight, const struct error *err)
+{
+        const struct module_want *want = flight->pull.want;
+        char digest[DIGEST_TEXT_BYTES] = "";
+        if (digest_is_set(&flight->pull.manifest_digest))
+                digest_format(&flight->pull.manifest_digest, digest);
+        flight->modules->stats.pulls_failed++;
+        LOG_WARN("refused", LOG_TEXT("url", want->name), LOG_TEXT("namespace", flight->namespace), LOG_TEXT("code", error_get_row(err->code)->name),
+                LOG_TEXT("detail", err->text));
+        event_tell(flight->modules, "refused", &(struct module_event){ .url = want->name, .namespace = flight->namespace, .digest = *digest ? digest : NULL,
+                   .code = error_get_row(err->code)->name, .detail = err->text });
+}
+
+/* The source has refused this secret now: what it was granted before does not count any more. */
+static void revoke(struct flight *flight)
+{
+        struct modules *modules = flight->modules;
+        const struct module_want *want = flight->pull.want;
+        struct image *image = catalog_find_image(&modules->catalog, &flight->pull.known_manifest);
+        if (image && want->secret_name && catalog_remove_grants(&modules->catalog, image, want->repository, flight->namespace, want->secret_name))
+                grants_revoke_start(modules, &image->manifest, want, flight->namespace);
+}
+
+static void flight_fail(struct flight *flight, const struct error *failed)
+{
+        struct modules *modules = flight->modules;
+        struct error err = *failed;
+        struct waiter_list waiting;
+        waiters_take(&flight->waiting, &waiting);
+        for (struct module_waiter *waiter = waiting.head; waiter; waiter = waiter->next)
+                waiter->flight = NULL;
+        flight_forget_key(flight);
+        if (!flight->is_cancelled) {
+                tell_refused(flight, &err);
+                refusal_add(modules, flight->key, flight->key_bytes, flight->pull.want->name, &err);
+                if (err.code == ERROR_UNAUTHORIZED)
+                        revoke(flight);
+        }
+        flight_end(flight);
+        while (waiting.head) {
+                struct module_waiter *waiter = waiting.head;
+                waiter_leave(waiter);
+                waiter_refuse_pull(waiter, &err);
+        }
+}
+
+/* ---- between the steps ---- */
+
+static void flight_step_done(struct job *job);
+
+static void flight_step(struct flight *flight, enum pull_step step)
+{
+        flight->state = FLIGHT_RUNNING;
+        flight->pull.step = step;
+        flight->pull.job = (struct job){ .run = pull_run, .done = flight_step_done };
+        flight->modules->tasks++;
+        job_start(flight->modules->loop, &flight->pull.job);
+}
+
+static void flight_hold(struct flight *flight, struct entry *entry)
+{
+        if (flight->held)
+                flight->held->holds--;
+        flight->held = entry;
+        entry->holds++;
+}
+
+/* A source asked with this request's credentials for what this request may remember. */
+static void choose_rows(struct flight *flight, bool is_new, const struct entry *entry)
+{
+        struct pull *pull = &flight->pull;
+        struct pull_rows rows;
+        struct catalog *catalog = &flight->modules->catalog;
+        const struct known_reference *reference = catalog_find_reference(catalog, pull->want->name);
+        const struct image *image = catalog_find_image(catalog, &pull->manifest_digest);
+        pull->now_s = clock_get_wall_s();
+        pull_get_rows(pull, &rows);
+        bool is_same_image = image && digest_equal(&image->manifest, &pull->manifest_digest) && digest_equal(&image->top, &pull->top);
+        bool is_same_reference = reference && entry && reference->entry == entry && (!image || reference->image == image) && pull->now_s - reference->saved_s < SAVE_CHECKED_S;
+        pull->wants_image_row = pull->want->kind == WANT_OCI && pull->document && (is_new || !is_same_image);
+        pull->wants_reference_row = is_new || (!pull->is_proof && !is_same_reference) || !reference;
+        pull->wants_grant_row = is_new || !catalog_find_grant(catalog, &rows.grant);
+        pull->wants_resource_row = pull->want->resource_name && pull->want->policy == MODULE_POLICY_ALWAYS;
+}
+
+/* What a proof by digest says nothing about is what the tag means. */
+static void drop_rows_of_proof(struct pull *pull)
+{
+        if (pull->is_proof && pull->outcome == PULL_UNCHANGED && pull->want->kind == WANT_OCI && !digest_is_set(&pull->want->reference.digest))
+                pull->wants_reference_row = false;
+}
+
+/* A newer pull of the same name was committed before this older one wrote its row: the newer meaning is written again. */
+static void keep_newest(struct flight *flight)
+{
+        struct modules *modules = flight->modules;
+        const struct known_reference *reference = catalog_find_reference(&modules->catalog, flight->pull.want->name);
+        if (flight->pull.wants_reference_row && reference && reference->sequence > flight->sequence)
+                reference_save_start(modules, reference);
+}
+
+static void waiter_serve(struct flight *flight, struct module_waiter *waiter, struct entry *entry, struct image *image)
+{
+        struct catalog *catalog = &flight->modules->catalog;
+        const struct module_want *want = waiter->ask.want;
+        struct resource *resource = want->resource_name ? catalog_find_resource(catalog, waiter->ask.namespace, want->resource_name) : NULL;
+        if (resource && resource->sequence > flight->sequence && strcmp(resource->reference, want->name) == 0) {
+                /* A later question about this resource has been answered already: never back in time. */
+                struct hit_question question = { .catalog = catalog, .want = want, .principal = waiter->ask.principal, .namespace = waiter->ask.namespace };
+                struct image *newer_image = catalog_find_image(catalog, &resource->manifest);
+                struct entry *newer = catalog_find_entry(catalog, &resource->module);
+                if (newer && grant_find(&question, newer, newer_image)) {
+                        waiter_found(waiter, newer, newer_image, MODULE_SOURCE_REVALIDATED);
+                        return;
+                }
+        }
+        waiter_found(waiter, entry, image, flight->source);
+}
+
+static void tell_pulled(struct flight *flight, const struct entry *entry)
+{
+        struct modules *modules = flight->modules;
+        struct pull *pull = &flight->pull;
+        char sha256[DIGEST_TEXT_BYTES], digest[DIGEST_TEXT_BYTES] = "";
+        digest_format_hex(&entry->sha256, sha256);
+        const char *shown = sha256;
+        if (digest_is_set(&pull->manifest_digest))
+                digest_format(&pull->manifest_digest, digest);
+        modules->stats.pulls_done++;
+        stage_count(modules, pull);
+        if (flight->source != MODULE_SOURCE_PULLED)
+                return;
+        uint64_t received = atomic_load(&pull->received);
+        modules->stats.bytes_downloaded += received;
+        modules->stats.bytes_unpacked += pull->module_bytes;
+        LOG_INFO("pulled", LOG_TEXT("url", pull->want->name), LOG_TEXT("sha256", shown), LOG_NUMBER("bytes", entry->identity.size_bytes),
+                LOG_TEXT("namespace", flight->namespace));
+        event_tell(modules, "pulled", &(struct module_event){ .url = pull->want->name, .sha256 = sha256, .digest = *digest ? digest : NULL, .namespace = flight->namespace,
+                   .bytes = entry->identity.size_bytes, .total = (int64_t)entry->identity.size_bytes });
+}
+
+static void flight_succeed(struct flight *flight, struct entry *entry, struct image *image)
+{
+        struct modules *modules = flight->modules;
+        struct waiter_list waiting;
+        refusal_forget(modules, flight->key, flight->key_bytes);
+        flight_forget_key(flight);
+        tell_pulled(flight, entry);
+        flight_hold(flight, entry);
+        waiters_take(&flight->waiting, &waiting);
+        for (struct module_waiter *waiter = waiting.head; waiter; waiter = waiter->next)
+                waiter->flight = NULL;
+        slot_give_back(flight);
+        while (waiting.head) {
+                struct module_waiter *waiter = waiting.head;
+                waiter_leave(waiter);
+                /* A callback may have let go of the entry by force (remove is refused while held, damage is not). */
+                if (flight->held)
+                        waiter_serve(flight, waiter, entry, image);
+                else
+                        waiter_step(waiter);
+        }
+        flight_end(flight);
+        evict_check(modules);
+}
+
+static void flight_committed(struct flight *flight)
+{
+        struct modules *modules = flight->modules;
+        struct pull *pull = &flight->pull;
+        struct pull_rows rows;
+        struct entry *entry = catalog_find_entry(&modules->catalog, &pull->module);
+        if (!entry || (pull->writer && !entry->is_busy)) {
+                bool is_pinned = entry && entry->is_pinned;
+                pull->row.is_pinned |= is_pinned;
+                if (!digest_is_set(&pull->row.sha256))
+                        pull->row.sha256 = pull->module;
+                entry = catalog_put_entry(&modules->catalog, &pull->row);
+        }
+        modules->reserved_bytes -= flight->reserved_bytes;
+        flight->reserved_bytes = 0;
+        pull_get_rows(pull, &rows);
+        if (pull->wants_image_row)
+                catalog_put_image(&modules->catalog, &rows.image);
+        if (pull->wants_reference_row)
+                catalog_put_reference(&modules->catalog, &rows.reference, flight->sequence);
+        keep_newest(flight);
+        if (pull->wants_grant_row)
+                catalog_put_grant(&modules->catalog, &rows.grant);
+        if (pull->wants_resource_row)
+                catalog_put_resource(&modules->catalog, &rows.resource, flight->sequence);
+        flight_succeed(flight, entry, pull->want->kind == WANT_OCI ? catalog_find_image(&modules->catalog, &pull->manifest_digest) : NULL);
+}
+
+/* What the source names is here: only rows may be missing. */
+static void flight_found(struct flight *flight, struct entry *entry, struct image *image)
+{
+        struct pull *pull = &flight->pull;
+        struct known_reference *reference = catalog_find_reference(&flight->modules->catalog, pull->want->name);
+        flight->source = pull->want->kind == WANT_FILE ? MODULE_SOURCE_CACHE : MODULE_SOURCE_REVALIDATED;
+        pull->module = entry->sha256;
+        choose_rows(flight, false, entry);
+        drop_rows_of_proof(pull);
+        if (reference && reference->entry == entry && !pull->is_proof)
+                reference->checked_s = pull->now_s;
+        if (!pull->wants_image_row && !pull->wants_reference_row && !pull->wants_grant_row && !pull->wants_resource_row) {
+                flight_succeed(flight, entry, image);
+                return;
+        }
+        flight_hold(flight, entry);
+        flight_step(flight, PULL_COMMIT);
+}
+
+static struct flight *flight_storing(struct modules *modules, const struct flight *except)
+{
+        for (struct flight *flight = modules->queue; flight; flight = flight->next)
+                if (flight != except && flight->is_storing && !flight->is_cancelled && digest_equal(&flight->pull.manifest_digest, &except->pull.manifest_digest))
+                        return flight;
+        return NULL;
+}
+
+static void refuse_full(struct flight *flight, uint64_t bytes)
+{
+        struct modules *modules = flight->modules;
+        struct error err;
+        char need[32], used[32], budget[32];
+        size_format_human(bytes, need, sizeof need);
+        size_format_human(evict_get_used(modules), used, sizeof used);
+        size_format_human(modules->setup->options.max_size_bytes, budget, sizeof budget);
+        refuse(&err, ERROR_STORE_FULL,
+                "%s: needs %s; %s of %s are used and nothing more may be let go (leased, pinned or in use); raise store.max_size or end leases",
+                flight->pull.want->name, need, used, budget);
+        flight_fail(flight, &err);
+}
+
+/* Room for `bytes` in place of what was reserved before, then the next step. */
+static void flight_reserve(struct flight *flight, uint64_t bytes, enum pull_step next)
+{
+        struct modules *modules = flight->modules;
+        modules->reserved_bytes -= flight->reserved_bytes;
+        flight->reserved_bytes = 0;
+        flight->next_step = next;
+        flight->next_bytes = bytes;
+        switch (evict_make_room(modules, bytes)) {
+        case ROOM_NONE:
+                refuse_full(flight, bytes);
+                return;
+        case ROOM_BEING_MADE:
+                flight->state = FLIGHT_MAKING_ROOM;
+                break;
+        case ROOM_MADE:
+                flight_step(flight, next);
+                break;
+        }
+        flight->reserved_bytes = bytes;
+        modules->reserved_bytes += bytes;
+}
+
+void flights_room_made(struct modules *modules)
+{
+        if (modules->leaving > 0)
+                return;
+        for (struct flight *flight = modules->queue; flight; flight = flight->next)
+                if (flight->state == FLIGHT_MAKING_ROOM)
+                        flight_step(flight, flight->next_step);
+}
+
+static void flight_restart(struct flight *flight)
+{
+        struct pull *pull = &flight->pull;
+        pull->known_top = pull->known_manifest = pull->known_module = (struct digest){ 0 };
+        pull->is_proof = false;
+        free(TAKE(pull->known_etag));
+        free(TAKE(pull->etag));
+        flight_step(flight, pull->want->kind == WANT_OCI ? PULL_RESOLVE : PULL_DOWNLOAD);
+}
+
+static void flight_resolved(struct flight *flight)
+{
+        struct modules *modules = flight->modules;
+        struct pull *pull = &flight->pull;
+        struct image *image = pull->want->kind == WANT_OCI ? catalog_find_image(&modules->catalog, &pull->manifest_digest) : NULL;
+        struct entry *entry = image ? image->entry : NULL;
+        if (image && !digest_equal(&image->manifest, &pull->manifest_digest))
+                entry = NULL;
+        if (pull->outcome == PULL_UNCHANGED && pull->want->kind != WANT_OCI)
+                entry = catalog_find_entry(&modules->catalog, &pull->module);
+
+        if (entry)
+                flight_found(flight, entry, image);
+        else if (pull->outcome == PULL_UNCHANGED)
+                flight_restart(flight);           /* let go in the meantime */
+        else if (flight_storing(modules, flight))
+                flight->state = FLIGHT_FOLLOWING;
+        else {
+                flight->is_storing = true;
+                flight_reserve(flight, pull->layer->size_bytes, PULL_DOWNLOAD);
+        }
+}
+
+static void followers_wake(struct modules *modules, const struct digest *manifest)
+{
+        for (bool again = true; again;) {
+                again = false;
+                for (struct flight *flight = modules->queue; flight && !again; flight = flight->next)
+                        if (flight->state == FLIGHT_FOLLOWING && digest_equal(&flight->pull.manifest_digest, manifest) && !flight_storing(modules, flight)) {
+                                flight->state = FLIGHT_RUNNING;
+                                flight_resolved(flight);
+                                again = true;
+                        }
+        }
+}
+
+static void flight_stored(struct flight *flight)
+{
+        struct pull *pull = &flight->pull;
+        flight->source = MODULE_SOURCE_PULLED;
+        /* The same file again, by another name or after a change that was none: nothing to write but rows. */
+        struct entry *entry = catalog_find_entry(&flight->modules->catalog, &pull->module);
+        choose_rows(flight, true, entry);
+        if (entry && !entry->is_busy && store_check_identity(pull->store, &entry->sha256, NULL, &entry->identity)) {
+                blob_writer_free(&pull->writer);
+                flight_hold(flight, entry);
+                flight_step(flight, PULL_COMMIT);
+        } else if (pull->module_bytes <= flight->reserved_bytes) {
+                flight_step(flight, PULL_COMMIT);
+        } else {
+                flight_reserve(flight, pull->module_bytes, PULL_COMMIT);
+        }
+}
+
+static void flight_step_done(struct job *job)
+{
+        struct pull *pull = CONTAINER_OF(job, struct pull, job);
+        struct flight *flight = CONTAINER_OF(pull, struct flight, pull);
+        struct modules *modules = flight->modules;
+        if (flight->is_cancelled && pull->outcome != PULL_COMMITTED) {
+                struct error err;
+                refuse(&err, ERROR_BUSY, "%s: the pull was cancelled", pull->want->name);
+                flight_fail(flight, &err);
+        } else {
+                switch (pull->outcome) {
+                case PULL_FAILED:
+                        flight_fail(flight, &pull->err);
+                        break;
+                case PULL_RESOLVED:
+                case PULL_UNCHANGED:
+                        flight_resolved(flight);
+                        break;
+                case PULL_STORED:
+                        flight_stored(flight);
+                        break;
+                case PULL_COMMITTED:
+                        flight_committed(flight);
+                        break;
+                }
+        }
+        task_end(modules);
+}
+
+/* ---- leaving and cancelling ---- */
+
+static void flight_cancel(struct flight *flight)
+{
+        flight->is_cancelled = true;
+        flight_forget_key(flight);
+        if (flight->state == FLIGHT_RUNNING)
+                cancel_trigger(flight->pull.cancel);
+        else
+                flight_end(flight);
+}
+
+void flight_leave(struct module_waiter *waiter, bool goes_on)
+{
+        struct flight *flight = TAKE(waiter->flight);
+        waiter_leave(waiter);
+        flight->waiters--;
+        flight->is_kept |= goes_on;
+        if (flight->waiters == 0 && !flight->is_kept)
+                flight_cancel(flight);
+}
+
+/* For stopping: the waiters are answered already. */
+void flights_cancel(struct modules *modules)
+{
+        for (struct flight *flight = modules->queue, *next; flight; flight = next) {
+                next = flight->next;
+                flight->is_cancelled = true;
+                cancel_trigger(flight->pull.cancel);
+        }
+        for (bool again = true; again;) {
+                again = false;
+                for (struct flight *flight = modules->queue; flight && !again; flight = flight->next)
+                        if (flight->state != FLIGHT_RUNNING) {
+                                flight_end(flight);
+                                again = true;
+                        }
+        }
+}

@@ -1,0 +1,45 @@
+/*
+ * How it goes: the grants of the image are walked; one for everybody (proved without credentials, by the node's own, or imported by an operator) or one with the same
+ *              secret, by its name (rotation) or by its content (the same credential under another name).
+ * How it fails: no grant is NULL: the caller has to prove itself at the source.
+ * How it ends: nothing is kept.
+ */
+#include <string.h>
+#include "hit.h"
+
+static bool has_mac(const struct principal *principal, const uint8_t *mac)
+{
+        for (size_t i = 0; principal && i < principal->count; i++)
+                if (bytes_equal_consttime(principal->macs[i].bytes, mac, DIGEST_SHA256_BYTES))
+                        return true;
+        return false;
+}
+
+static bool grant_fits(const struct grant *grant, const struct hit_question *question)
+{
+        const struct principal *principal = question->principal;
+        switch (grant->kind) {
+        case GRANT_ANONYMOUS:
+        case GRANT_NODE:
+        case GRANT_IMPORT:
+                return true;
+        case GRANT_SECRET:
+                /* A rotated secret keeps its access only as long as it says something about this repository. */
+                if (principal && principal->kind == PRINCIPAL_SECRET && principal->count > 0 && string_equal(grant->secret, question->want->secret_name) &&
+                    strcmp(grant->namespace, question->namespace) == 0)
+                        return true;
+                return has_mac(principal, grant->mac);
+        case GRANT_INLINE:
+                return has_mac(principal, grant->mac);
+        default:
+                return false;
+        }
+}
+
+struct grant *grant_find(const struct hit_question *question, const struct entry *entry, const struct image *image)
+{
+        for (struct grant *grant = image ? image->grants : entry->grants; grant; grant = grant->next)
+                if (strcmp(grant->repository, question->want->repository) == 0 && grant_fits(grant, question))
+                        return grant;
+        return NULL;
+}

@@ -1,0 +1,267 @@
+/*
+ * How it goes: a caller gets the path of a hard link in the folder of its namespace; one statx proves that the file is the one we made. The first hand-out to a namespace, and
+ *              every doubt, goes by a worker: the blob is hashed again if it does not look as we left it, the link is made, the lease is on disk before the answer.
+ * How it fails: a damaged blob leaves the catalog (the store has quarantined it) and its waiters start again as a miss; a link that cannot be made refuses that namespace only.
+ * How it ends: the last lease of a namespace takes its link away.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "modules.h"
+
+/* ---- the answer ---- */
+
+/* On every hit, so without printf. */
+static char *append(char *at, const char *end, const char *text, size_t length)
+{
+        size_t room = (size_t)(end - at), taken = length < room ? length : room;
+        memcpy(at, text, taken);
+        return at + taken;
+}
+
+static void path_format(const struct ask *ask, const char *hex, char *ret_path, size_t size_bytes)
+{
+        static const char mark[] = "{namespace}";
+        const char *template = ask->module_dir ? ask->module_dir : "", *end = ret_path + size_bytes - 1, *found;
+        char *at = ret_path;
+        if ((found = strstr(template, mark)) != NULL) {
+                at = append(at, end, template, (size_t)(found - template));
+                at = append(at, end, ask->namespace, strlen(ask->namespace));
+                template = found + strlen(mark);
+        }
+        at = append(at, end, template, strlen(template));
+        if (at > ret_path && at[-1] != '/')
+                at = append(at, end, "/", 1);
+        at = append(at, end, hex, strlen(hex));
+        *append(at, end, ".wasm", 5) = '\0';
+}
+
+void object_fill(const struct modules *modules, const struct entry *entry, const struct image *image, const struct handed *handed)
+{
+        struct object_texts *texts = handed->texts;
+        digest_format_hex(&entry->sha256, texts->sha256);
+        texts->digest[0] = texts->path[0] = '\0';
+        if (image)
+                digest_format(&image->manifest, texts->digest);
+        (void)modules;
+        *handed->object = (struct module_object){
+                .path = texts->path, .sha256 = texts->sha256, .digest = image ? texts->digest : NULL, .size_bytes = entry->identity.size_bytes, .is_pinned = entry->is_pinned,
+                .created_s = entry->created_s, .last_used_s = entry->last_used_s,
+        };
+}
+
+static const char *link_name(const struct ask *ask)
+{
+        return ask->is_blob_path ? "" : ask->namespace;
+}
+
+bool handout_try(struct modules *modules, const struct ask *ask, struct entry *entry, const struct image *image, const struct handed *handed)
+{
+        const char *namespace = link_name(ask);
+        if (!ask->is_internal) {
+                struct handout *handout = catalog_find_handout(entry, namespace);
+                if (*namespace && (!handout || !handout->is_linked))
+                        return false;
+                if (!store_check_identity(modules->store, &entry->sha256, *namespace ? namespace : NULL, &entry->identity))
+                        return false;
+        }
+
+        object_fill(modules, entry, image, handed);
+        handed->object->url = ask->want->url;
+        if (ask->is_internal)
+                return true;
+        struct lease *lease = lease_make(modules, entry, namespace, ask->holder);
+        handed->object->lease_id = lease->id;
+        handed->object->lease_expires_s = lease->expires_s;
+        if (ask->is_blob_path)
+                store_format_path(modules->store, &entry->sha256, handed->texts->path, sizeof handed->texts->path);
+        else
+                path_format(ask, handed->texts->sha256, handed->texts->path, sizeof handed->texts->path);
+        entry_note_used(modules, entry);
+        return true;
+}
+
+/* ---- by a worker ---- */
+
+struct link_job {
+        struct task task;
+        struct entry *entry;
+        struct digest sha256;
+        struct store_identity identity;
+        char namespace[STORE_NAMESPACE_BYTES], holder[20];
+        struct store_lease lease;
+        bool takes_away, is_linked_again;
+        bool is_damaged, is_done;
+        struct error err;
+};
+
+/* The blob looks other than we left it: only its bytes can tell. */
+static bool prove_blob(struct link_job *link, struct store *store)
+{
+        if (store_check_identity(store, &link->sha256, NULL, &link->identity))
+                return true;
+        link->is_damaged = !store_verify(store, &link->sha256, 0, NULL, &link->identity, &link->err);
+        return !link->is_damaged;
+}
+
+static void link_run(struct job *job)
+{
+        ON_WORKER();
+        struct link_job *link = CONTAINER_OF(job, struct link_job, task.job);
+        struct store *store = link->task.modules->store;
+        if (link->takes_away) {
+                link->is_done = store_unlink(store, &link->sha256, link->namespace, &link->identity, &link->err);
+                return;
+        }
+        if (!prove_blob(link, store))
+                return;
+        if (!link->namespace[0]) {
+                link->is_done = true;
+                return;
+        }
+        if (link->is_linked_again && !store_unlink(store, &link->sha256, link->namespace, &link->identity, &link->err))
+                return;
+        struct store_touch touch = { .leases = &link->lease, .lease_count = 1 };
+        link->is_done = store_link(store, &link->sha256, link->namespace, &link->identity, &link->err) && store_save_touch(store, &touch, &link->err);
+}
+
+void entry_wake(struct modules *modules, struct entry *entry, const char *namespace, const struct error *err)
+{
+        struct waiter_list waiting;
+        waiters_take(&entry->waiting, &waiting);
+        /* The entry must outlive the walk: an answer may let go of anything that nobody holds. */
+        entry->holds++;
+        while (waiting.head) {
+                struct module_waiter *waiter = waiting.head;
+                waiter_leave(waiter);
+                if (err && strcmp(link_name(&waiter->ask), namespace) == 0)
+                        waiter_refuse(waiter, err);
+                else
+                        handout_give(waiter);
+        }
+        entry->holds--;
+        (void)modules;
+}
+
+void modules_drop_entry(struct modules *modules, struct entry *entry, const char *event, const char *detail)
+{
+        struct waiter_list waiting;
+        char sha256[DIGEST_TEXT_BYTES];
+        digest_format_hex(&entry->sha256, sha256);
+        const char *shown = sha256;
+        for (struct flight *flight = modules->queue; flight; flight = flight->next)
+                if (flight->held == entry)
+                        flight->held = NULL;
+        modules->stats.quarantined++;
+        waiters_take(&entry->waiting, &waiting);
+        LOG_WARN(event, LOG_TEXT("sha256", shown), LOG_TEXT("detail", detail));
+        event_tell(modules, event,
+                &(struct module_event){
+                        .sha256 = sha256, .url = entry->references ? entry->references->name : NULL, .detail = detail, .bytes = entry->identity.size_bytes });
+        catalog_remove_entry(&modules->catalog, &entry);
+        while (waiting.head) {
+                struct module_waiter *waiter = waiting.head;
+                waiter_leave(waiter);
+                waiter->entry = NULL;
+                waiter->image = NULL;
+                waiter_step(waiter);
+        }
+}
+
+void handout_drop(struct entry *entry, const char *namespace)
+{
+        for (struct handout **at = &entry->handouts; *at; at = &(*at)->next)
+                if (strcmp((*at)->namespace, namespace) == 0) {
+                        struct handout *gone = *at;
+                        if (gone->lease_count > 0)
+                                return;
+                        *at = gone->next;
+                        free(gone);
+                        return;
+                }
+}
+
+static void link_done(struct job *job)
+{
+        struct link_job *link = CONTAINER_OF(job, struct link_job, task.job);
+        struct modules *modules = link->task.modules;
+        struct entry *entry = link->entry;
+        struct handout *handout = catalog_find_handout(entry, link->namespace);
+        entry->is_busy = false;
+        if (entry->is_doomed || (link->is_damaged && link->err.code == ERROR_CHECKSUM_MISMATCH)) {
+                modules_drop_entry(modules, entry, "quarantined", entry->is_doomed ? "its bytes are not what its name says" : link->err.text);
+        } else if (link->is_damaged && link->err.code == ERROR_NOT_FOUND) {
+                struct digest sha256 = entry->sha256;
+                int64_t created_s = entry->created_s;
+                modules_drop_entry(modules, entry, "vanished", "the blob was taken out of the store behind our back");
+                rows_remove_start(modules, &sha256, created_s);
+        } else {
+                if (link->is_done || link->takes_away)
+                        entry->identity = link->identity;
+                if (handout && !link->takes_away)
+                        handout->is_linked = link->is_done && link->namespace[0];
+                if (!link->is_done && !link->takes_away)
+                        leases_forget(modules, handout);
+                if (link->takes_away || !link->is_done)
+                        handout_drop(entry, link->namespace);
+                entry_wake(modules, entry, link->namespace, link->is_done || link->takes_away ? NULL : &link->err);
+        }
+        free(link);
+        task_end(modules);
+}
+
+static struct link_job *link_new(struct entry *entry, const char *namespace)
+{
+        struct link_job *link = memory_new(1, sizeof *link);
+        link->entry = entry;
+        link->sha256 = entry->sha256;
+        link->identity = entry->identity;
+        snprintf(link->namespace, sizeof link->namespace, "%s", namespace);
+        entry->is_busy = true;
+        return link;
+}
+
+void handout_give(struct module_waiter *waiter)
+{
+        struct modules *modules = waiter->modules;
+        struct entry *entry = waiter->entry;
+        struct module_object object;
+        struct object_texts texts;
+        if (handout_try(modules, &waiter->ask, entry, waiter->image, &(struct handed){ &object, &texts })) {
+                waiter_answer(waiter, &object);
+                return;
+        }
+        waiter_join(waiter, &entry->waiting);
+        if (entry->is_busy)
+                return;
+        if (++waiter->attempts > WAITER_ATTEMPTS) {
+                struct error err;
+                refuse(&err, ERROR_INTERNAL, "%s: the module's file in the store keeps changing behind our back; who else writes there?", waiter->ask.want->url);
+                waiter_refuse(waiter, &err);
+                return;
+        }
+
+        const char *namespace = link_name(&waiter->ask);
+        struct link_job *link = link_new(entry, namespace);
+        struct handout *handout = catalog_find_handout(entry, namespace);
+        link->is_linked_again = handout && handout->is_linked;
+        if (*namespace) {
+                struct lease *lease = lease_make(modules, entry, namespace, waiter->ask.holder);
+                lease->is_saved = true;
+                lease_to_row(lease, &link->lease, link->holder);
+        }
+        task_start(modules, &link->task, link_run, link_done);
+}
+
+/* Starts only if nobody holds the file; else the sweep comes by again. */
+void handout_take_away(struct modules *modules, struct handout *handout)
+{
+        if (handout->entry->is_busy) {
+                modules->untaken_links = true;
+                return;
+        }
+        struct link_job *link = link_new(handout->entry, handout->namespace);
+        handout->is_linked = false;
+        link->takes_away = true;
+        task_start(modules, &link->task, link_run, link_done);
+}

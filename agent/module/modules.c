@@ -1,0 +1,319 @@
+/*
+ * How it goes: the catalog is loaded from the store once; then everything runs on the loop, with jobs (tasks) on workers that are counted.
+ * How it fails: what cannot be loaded ends the start.
+ * How it ends: modules_close() answers all waiters, cancels flights, saves what is dirty and calls closed() when the last task is done.
+ */
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include "modules.h"
+
+/* ---- setup: options and transport, counted ---- */
+
+static char **texts_copy(const char *const *texts)
+{
+        size_t count = 0;
+        while (texts && texts[count])
+                count++;
+        char **copy = memory_new(count + 1, sizeof *copy);
+        for (size_t i = 0; i < count; i++)
+                copy[i] = string_copy(texts[i]);
+        return copy;
+}
+
+static void texts_free(const char *const *texts)
+{
+        for (size_t i = 0; texts && texts[i]; i++)
+                free((void *)(uintptr_t)texts[i]);
+        free((void *)(uintptr_t)texts);
+}
+
+struct setup *setup_new(struct fetch_client *fetch, struct registry *registry, const struct modules_options *options)
+{
+        struct setup *setup = memory_new(1, sizeof *setup);
+        setup->references = 1;
+        setup->fetch = fetch ? fetch_client_ref(fetch) : NULL;
+        setup->registry = registry;
+        setup->options = *options;
+        setup->options.file_roots = (const char *const *)texts_copy(options->file_roots);
+        setup->options.secrets_dir = string_copy(options->secrets_dir ? options->secrets_dir : "");
+        setup->options.docker_config = string_copy(options->docker_config ? options->docker_config : "");
+        struct modules_mirrors *mirrors = memory_new(options->mirror_count + 1, sizeof *mirrors);
+        for (size_t i = 0; i < options->mirror_count; i++)
+                mirrors[i] = (struct modules_mirrors){ .host = string_copy(options->mirrors[i].host), .mirrors = (const char *const *)texts_copy(options->mirrors[i].mirrors) };
+        setup->options.mirrors = mirrors;
+        if (setup->options.slots == 0)
+                setup->options.slots = 1;
+        if (setup->options.slots_per_host == 0)
+                setup->options.slots_per_host = 1;
+        return setup;
+}
+
+struct setup *setup_ref(struct setup *setup)
+{
+        setup->references++;
+        return setup;
+}
+
+void setup_unref(struct setup **setup_pointer)
+{
+        struct setup *setup = TAKE(*setup_pointer);
+        if (!setup || --setup->references > 0)
+                return;
+        for (size_t i = 0; i < setup->options.mirror_count; i++) {
+                free((void *)(uintptr_t)setup->options.mirrors[i].host);
+                texts_free(setup->options.mirrors[i].mirrors);
+        }
+        free((void *)(uintptr_t)setup->options.mirrors);
+        texts_free(setup->options.file_roots);
+        free((void *)(uintptr_t)setup->options.secrets_dir);
+        free((void *)(uintptr_t)setup->options.docker_config);
+        registry_free(&setup->registry);
+        fetch_client_unref(&setup->fetch);
+        free(setup);
+}
+
+/* ---- loading ---- */
+
+static void load_module(void *arg, const struct store_module *row)
+{
+        catalog_put_entry(arg, row);
+}
+
+static void load_image(void *arg, const struct store_image *row)
+{
+        catalog_put_image(arg, row);
+}
+
+static void load_reference(void *arg, const struct store_reference *row)
+{
+        catalog_put_reference(arg, row, 0);
+}
+
+static void load_grant(void *arg, const struct store_grant *row)
+{
+        catalog_put_grant(arg, row);
+}
+
+static void load_resource(void *arg, const struct store_resource *row)
+{
+        catalog_put_resource(arg, row, 0);
+}
+
+/* Expired ones are taken in too: the sweep ends them as it ends all others, link included. */
+static void load_lease(void *arg, const struct store_lease *row)
+{
+        struct catalog *catalog = arg;
+        struct entry *entry = catalog_find_entry(catalog, &row->module);
+        if (!entry || catalog_find_lease_id(catalog, row->id))
+                return;
+        struct lease *lease = catalog_put_lease(catalog, entry, row->namespace, row->id, strtoull(row->holder ? row->holder : "", NULL, 16));
+        lease->expires_s = row->expires_s;
+        lease->expires_ms = clock_get_ms() + (row->expires_s - clock_get_wall_s()) * 1000;
+        lease->handout->is_linked = row->namespace[0] != '\0';
+}
+
+static int by_last_use(const void *a, const void *b)
+{
+        const struct entry *const *left = a, *const *right = b;
+        return ((*left)->last_used_s > (*right)->last_used_s) - ((*left)->last_used_s < (*right)->last_used_s);
+}
+
+static void sort_by_use(struct catalog *catalog)
+{
+        size_t count = map_get_count(catalog->entries), i = 0;
+        CLEANUP(cleanup_free) struct entry **entries = memory_new(count + 1, sizeof(struct entry *));
+        for (struct entry *entry = catalog->oldest; entry; entry = entry->newer)
+                entries[i++] = entry;
+        qsort(entries, count, sizeof(struct entry *), by_last_use);
+        catalog->oldest = count > 0 ? entries[0] : NULL;
+        catalog->newest = count > 0 ? entries[count - 1] : NULL;
+        for (i = 0; i < count; i++) {
+                entries[i]->older = i > 0 ? entries[i - 1] : NULL;
+                entries[i]->newer = i + 1 < count ? entries[i + 1] : NULL;
+        }
+}
+
+/* ---- ticking ---- */
+
+/* Pulls leave holes in the heaps of many workers; an idle daemon gives the pages back. */
+static void trim_run(struct job *job)
+{
+        (void)job;
+        malloc_trim(0);
+}
+
+static void trim_done(struct job *job)
+{
+        struct task *task = CONTAINER_OF(job, struct task, job);
+        struct modules *modules = task->modules;
+        free(task);
+        task_end(modules);
+}
+
+static void trim(struct modules *modules, int64_t now_ms)
+{
+        uint64_t ended = modules->stats.pulls_done + modules->stats.pulls_failed;
+        if (modules->flight_count > 0 || ended == modules->trimmed_at || now_ms < modules->next_trim_ms)
+                return;
+        modules->trimmed_at = ended;
+        modules->next_trim_ms = now_ms + TRIM_MS;
+        task_start(modules, memory_new(1, sizeof(struct task)), trim_run, trim_done);
+}
+
+static void sweep(void *arg)
+{
+        struct modules *modules = arg;
+        int64_t now_ms = clock_get_ms();
+        leases_sweep(modules, now_ms);
+        if (now_ms >= modules->next_slow_sweep_ms) {
+                modules->next_slow_sweep_ms = now_ms + 10000;
+                secrets_sweep(modules, now_ms);
+                refusals_sweep(modules, now_ms);
+        }
+        scrub_step(modules, now_ms);
+        trim(modules, now_ms);
+        if (modules->flight_count > 0)
+                flights_progress(modules);
+}
+
+static void touch_now(void *arg)
+{
+        struct modules *modules = arg;
+        modules->is_touch_armed = false;
+        leases_save(modules);
+}
+
+/* ---- life ---- */
+
+bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fetch, struct registry *registry, const struct modules_options *options,
+        struct modules **ret_modules, struct error *err)
+{
+        ON_LOOP();
+        struct modules *modules = memory_new(1, sizeof *modules);
+        modules->loop = loop;
+        modules->store = store;
+        modules->setup = setup_new(fetch, registry, options);
+        catalog_init(&modules->catalog);
+        modules->secrets = map_new(NULL);
+        modules->flights = map_new(NULL);
+        modules->refusals = map_new(refusal_free);
+        modules->host_slots = map_new(NULL);
+        modules->verify_cancel = cancel_new();
+        modules->scrub_next_ms = clock_get_ms() + SCRUB_FIRST_MS;
+
+        struct store_visitor visitor = {
+                .arg = &modules->catalog,
+                .module = load_module,
+                .image = load_image,
+                .reference = load_reference,
+                .grant = load_grant,
+                .resource = load_resource,
+                .lease = load_lease,
+                .without_documents = true,
+        };
+        if (!store_load_all(store, &visitor, err)) {
+                modules->setup->registry = NULL;          /* the caller's again */
+                modules_free(&modules);
+                return false;
+        }
+        sort_by_use(&modules->catalog);
+        modules->sweep_timer = loop_timer_start(loop, SWEEP_MS, SWEEP_MS, sweep, modules);
+        modules->touch_timer = loop_timer_start(loop, TOUCH_MS, 0, touch_now, modules);
+        modules->is_touch_armed = true;
+        evict_check(modules);
+        *ret_modules = modules;
+        return true;
+}
+
+bool modules_reload(struct modules *modules, struct fetch_client *fetch, struct registry *registry, const struct modules_options *options, struct error *err)
+{
+        ON_LOOP();
+        (void)err;
+        setup_unref(&modules->setup);
+        modules->setup = setup_new(fetch, registry, options);
+        refusals_clear(modules, NULL);
+        modules->next_lease_sweep_ms = 0;
+        evict_check(modules);
+        flights_start(modules);
+        return true;
+}
+
+void task_start(struct modules *modules, struct task *task, void (*run)(struct job *job), void (*done)(struct job *job))
+{
+        task->modules = modules;
+        task->job = (struct job){ .run = run, .done = done };
+        modules->tasks++;
+        job_start(modules->loop, &task->job);
+}
+
+void task_end(struct modules *modules)
+{
+        modules->tasks--;
+        modules_check_closed(modules);
+}
+
+static void closed_now(void *arg)
+{
+        struct modules *modules = arg;
+        modules->closed(modules->closed_arg);
+}
+
+void modules_check_closed(struct modules *modules)
+{
+        if (!modules->is_closing || modules->is_closed || modules->tasks > 0 || modules->flight_count > 0)
+                return;
+        modules->is_closed = true;
+        loop_post(modules->loop, closed_now, modules);
+}
+
+static void refuse_all(struct modules *modules)
+{
+        struct error err;
+        refuse(&err, ERROR_BUSY, "the daemon is stopping; ask again in a moment");
+        err.retry_after_s = 1;
+        while (modules->all_waiters) {
+                struct module_waiter *waiter = modules->all_waiters;
+                if (waiter->explain)
+                        waiter->explain(waiter, &err);
+                else
+                        waiter_refuse(waiter, &err);
+        }
+}
+
+void modules_close(struct modules *modules, void (*closed)(void *arg), void *arg)
+{
+        ON_LOOP();
+        modules->is_closing = true;
+        modules->closed = closed;
+        modules->closed_arg = arg;
+        modules->tasks++;                         /* nothing is closed before this function has ended */
+        refuse_all(modules);
+        flights_cancel(modules);
+        cancel_trigger(modules->verify_cancel);
+        loop_timer_cancel(&modules->sweep_timer);
+        loop_timer_cancel(&modules->touch_timer);
+        leases_save(modules);
+        task_end(modules);
+}
+
+void modules_free(struct modules **modules_pointer)
+{
+        struct modules *modules = TAKE(*modules_pointer);
+        if (!modules)
+                return;
+        loop_timer_cancel(&modules->sweep_timer);
+        loop_timer_cancel(&modules->touch_timer);
+        secrets_free(modules);
+        catalog_fini(&modules->catalog);
+        map_free(&modules->flights);
+        map_free(&modules->refusals);
+        map_free(&modules->host_slots);
+        events_fini(modules);
+        buffer_fini(&modules->dirty);
+        buffer_fini(&modules->ended);
+        buffer_fini(&modules->used);
+        cancel_free(&modules->verify_cancel);
+        setup_unref(&modules->setup);
+        free(modules);
+}

@@ -1,0 +1,130 @@
+/*
+ * How it goes: resolve → (the loop looks whether it is here and makes room) → download, prove, unpack → (room for the true size) → commit: blob, then rows. Each step is a
+ *              straight-line function that blocks; the flight calls the next one.
+ * How it fails: the first failure ends the step with an error; nothing uncommitted survives, the writers are freed with the pull.
+ * How it ends: pull_fini() on the loop.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include "pull.h"
+
+void pull_get_rows(const struct pull *pull, struct pull_rows *ret_rows)
+{
+        const struct module_want *want = pull->want;
+        *ret_rows = (struct pull_rows){
+                .image = { .manifest = pull->manifest_digest,
+                        .top = pull->top,
+                        .module = pull->module,
+                        .layer = pull->layer ? pull->layer->digest : (struct digest){ 0 },
+                        .media_type = pull->media_type ? pull->media_type : "",
+                        .layer_type = pull->layer_type ? pull->layer_type : "",
+                        .document = pull->document ? pull->document : "" },
+                .reference = { .name = want->name,
+                        .top = pull->top,
+                        .manifest = pull->manifest_digest,
+                        .module = pull->module,
+                        .etag = pull->etag ? pull->etag : "",
+                        .checked_s = pull->now_s },
+                .grant = { .manifest = digest_is_set(&pull->manifest_digest) ? pull->manifest_digest : pull->module,
+                        .repository = want->repository,
+                        .kind = grant_kind_names[pull->grant_kind],
+                        .namespace = pull->grant_kind == GRANT_SECRET ? pull->namespace : "",
+                        .secret = pull->grant_kind == GRANT_SECRET ? want->secret_name : "",
+                        .credential_mac = pull->grant_mac,
+                        .granted_s = pull->now_s,
+                        .last_ok_s = pull->now_s },
+                .resource = { .namespace = pull->namespace,
+                        .name = want->resource_name,
+                        .version = want->resource_version,
+                        .reference = want->name,
+                        .module = pull->module,
+                        .manifest = pull->manifest_digest },
+        };
+}
+
+static bool pull_commit(struct pull *pull, struct error *err)
+{
+        struct pull_rows rows;
+        pull->now_s = clock_get_wall_s();
+        pull_get_rows(pull, &rows);
+        struct store_commit commit = {
+                .writer = pull->writer,
+                .image = pull->wants_image_row ? &rows.image : NULL,
+                .reference = pull->wants_reference_row ? &rows.reference : NULL,
+                .grant = pull->wants_grant_row ? &rows.grant : NULL,
+                .resource = pull->wants_resource_row ? &rows.resource : NULL,
+        };
+        if (!store_commit(pull->store, &commit, &pull->row, err))
+                return false;
+        pull->outcome = PULL_COMMITTED;
+        return true;
+}
+
+static bool pull_download(struct pull *pull, struct error *err)
+{
+        switch (pull->want->kind) {
+        case WANT_OCI:
+                return pull_oci_download(pull, err);
+        case WANT_HTTP:
+                return pull_http_download(pull, err);
+        default:
+                return pull_file_download(pull, err);
+        }
+}
+
+void pull_run(struct job *job)
+{
+        ON_WORKER();
+        struct pull *pull = CONTAINER_OF(job, struct pull, job);
+        bool done = false;
+        int64_t started_us = clock_get_us();
+
+        pull->outcome = PULL_FAILED;
+        pull->err = (struct error){ 0 };
+        switch (pull->step) {
+        case PULL_RESOLVE:
+                done = pull_oci_resolve(pull, &pull->err);
+                break;
+        case PULL_DOWNLOAD:
+                done = pull_download(pull, &pull->err);
+                break;
+        case PULL_COMMIT:
+                done = pull_commit(pull, &pull->err);
+                pull->stage_us[STAGE_COMMIT] += clock_get_us() - started_us;
+                break;
+        }
+        if (!done)
+                pull->outcome = PULL_FAILED;
+}
+
+bool pull_open_writer(struct pull *pull, uint64_t limit, uint64_t hint, enum digest_algorithm algorithm, struct blob_writer **ret_writer, struct error *err)
+{
+        struct blob_writer_options options = {
+                .size_limit = limit,
+                .size_hint = hint,
+                .algorithm = algorithm,
+                .scratch = ret_writer == &pull->scratch,
+                .what = ret_writer == &pull->scratch ? "layer" : "module",
+        };
+        blob_writer_free(ret_writer);
+        return blob_writer_open(pull->store, &options, ret_writer, err);
+}
+
+void pull_fini(struct pull *pull)
+{
+        for (size_t i = 0; i < pull->endpoint_count; i++) {
+                free(pull->endpoints[i].url);
+                logins_free(&pull->endpoints[i].logins, pull->endpoints[i].count);
+        }
+        free(TAKE(pull->endpoints));
+        pull->endpoint_count = 0;
+        manifest_fini(&pull->manifest);
+        blob_writer_free(&pull->scratch);
+        blob_writer_free(&pull->writer);
+        free(TAKE(pull->document));
+        free(TAKE(pull->media_type));
+        free(TAKE(pull->layer_type));
+        free(TAKE(pull->etag));
+        free(TAKE(pull->known_etag));
+        free(TAKE(pull->namespace));
+}

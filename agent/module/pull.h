@@ -1,0 +1,83 @@
+/* pull: what one flight asks of the world. Filled on the loop, run on a worker step by step, read on the loop between steps. */
+#pragma once
+#include <stdatomic.h>
+#include <wasmcached/credential.h>
+#include <wasmcached/loop.h>
+#include <wasmcached/registry.h>
+#include <wasmcached/store.h>
+#include "hit.h"
+#include "want.h"
+
+/* Options and transport as they were when a flight began; counted on the loop. */
+struct setup {
+        unsigned references;
+        struct fetch_client *fetch;
+        struct registry *registry;
+        struct modules_options options;           /* own copies of all texts */
+};
+/* A docker config that workers read while the loop holds it; counted on the loop. */
+struct setup *setup_ref(struct setup *setup);
+void setup_unref(struct setup **setup);
+struct keys { unsigned references; struct docker_config *config; struct digest fingerprint; };
+
+enum pull_step { PULL_RESOLVE, PULL_DOWNLOAD, PULL_COMMIT };
+enum pull_outcome {
+        PULL_FAILED,
+        PULL_RESOLVED /* layer and size known */,
+        PULL_UNCHANGED /* what was known is still true */,
+        PULL_STORED /* blob written, to be committed */,
+        PULL_COMMITTED
+};
+enum pull_stage { STAGE_LOGIN, STAGE_RESOLVE, STAGE_MANIFEST, STAGE_DOWNLOAD, STAGE_UNPACK, STAGE_COMMIT };
+
+/* One place to ask: the origin or a mirror, with the logins that fit it. */
+struct endpoint { char *url; bool is_mirror; struct login *logins; size_t count, own_count; size_t login; /* the one that worked; count = anonymous */ };
+
+struct pull {
+        struct job job;
+        /* given */
+        struct setup *setup;
+        struct store *store;
+        struct module_want *want;
+        struct keys *keys;
+        struct cancel *cancel;
+        int64_t deadline_ms;
+        const void *key;                          /* for MACs */
+        char *namespace;                          /* of the secret */
+        struct principal *principal;
+        struct digest known_top, known_manifest, known_module;             /* what the name (or pin) meant before; unset = nothing */
+        char *known_etag;
+        bool is_proof;                            /* only: may this caller have known_manifest */
+        enum pull_step step;
+        /* found */
+        enum pull_outcome outcome;
+        struct error err;
+        struct endpoint *endpoints; size_t endpoint_count, endpoint;
+        struct digest top, manifest_digest;
+        struct manifest manifest;
+        char *document, *media_type, *layer_type;
+        const struct descriptor *layer; enum layer_form form;
+        struct blob_writer *scratch, *writer;
+        struct digest module; uint64_t module_bytes;
+        char *etag;
+        enum grant_kind grant_kind; struct digest grant_mac;
+        struct store_module row;
+        bool wants_image_row, wants_reference_row, wants_grant_row, wants_resource_row;
+        int64_t now_s;
+        int64_t stage_us[MODULE_STAGES];
+        _Atomic uint64_t received; _Atomic int64_t total;
+};
+void pull_run(struct job *job);                   /* worker: the step that `step` says, further steps by itself where the loop has nothing to say */
+void pull_fini(struct pull *pull);                /* what workers made; the given is the flight's */
+/* The rows that a pull brings, for store (worker) and catalog (loop): borrowed from the pull. */
+struct pull_rows { struct store_image image; struct store_reference reference; struct store_grant grant; struct store_resource resource; };
+void pull_get_rows(const struct pull *pull, struct pull_rows *ret_rows);
+
+/* pull_oci.c, pull_url.c; worker. */
+bool pull_oci_resolve(struct pull *pull, struct error *err);
+bool pull_oci_download(struct pull *pull, struct error *err);
+bool pull_http_download(struct pull *pull, struct error *err);
+bool pull_file_download(struct pull *pull, struct error *err);
+/* What a body holds, unboxed, into pull->writer; digest and size set, the pin compared. */
+bool pull_unpack_body(struct pull *pull, struct error *err);
+bool pull_open_writer(struct pull *pull, uint64_t limit, uint64_t hint, enum digest_algorithm algorithm, struct blob_writer **ret_writer, struct error *err);

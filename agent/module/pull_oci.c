@@ -1,0 +1,382 @@
+/*
+ * How it goes: endpoints (mirrors in order, the origin last), each with the logins of its own host → the manifest, or only its digest where something is known → an index
+ *              leads to its child → pins compared → the layer chosen. Then the layer's bytes from the same place, size and digest proved over the whole of it before
+ *              anything is unpacked.
+ * How it fails: a refused login tries the next one, any other failure the next endpoint; the error of the place that came furthest is told, the origin's before a mirror's.
+ * How it ends: what was found is in the pull; logins are wiped by pull_fini().
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "pull.h"
+#include <wasmcached/fetch.h>
+#include <wasmcached/unpack.h>
+
+enum { INDEX_DEPTH_MAX = 3 };
+
+/* ---- where and as whom ---- */
+
+/* The logins of one host in the kubelet's order of keyrings: the secret's, then the node's. */
+static void endpoint_add_logins(struct endpoint *endpoint, const struct docker_config *own, const struct docker_config *node, const char *host, const char *path)
+{
+        const struct docker_config *configs[] = { own, node };
+        for (size_t i = 0; i < COUNT_OF(configs); i++) {
+                struct login *found = NULL;
+                size_t count = 0;
+                if (configs[i])
+                        keyring_find(&configs[i], 1, host, path, &found, &count);
+                endpoint->logins = memory_resize(endpoint->logins, endpoint->count + count + 1, sizeof *endpoint->logins);
+                for (size_t j = 0; j < count; j++)
+                        login_copy(&found[j], &endpoint->logins[endpoint->count++]);
+                logins_free(&found, count);
+                if (i == 0)
+                        endpoint->own_count = endpoint->count;
+        }
+}
+
+static const char *const *mirrors_find(const struct modules_options *options, const char *host)
+{
+        static const char *const none[] = { NULL };
+        for (size_t i = 0; i < options->mirror_count; i++)
+                if (string_equal(options->mirrors[i].host, host))
+                        return options->mirrors[i].mirrors;
+        return none;
+}
+
+static struct endpoint *endpoint_new(struct pull *pull, char *url)
+{
+        pull->endpoints = memory_resize(pull->endpoints, pull->endpoint_count + 1, sizeof *pull->endpoints);
+        struct endpoint *endpoint = &pull->endpoints[pull->endpoint_count++];
+        *endpoint = (struct endpoint){ .url = url };
+        return endpoint;
+}
+
+/* A mirror is asked with what is meant for the mirror, never with the origin's credentials ([oci] 6.1). */
+static void endpoint_add_mirror(struct pull *pull, const char *url, const struct docker_config *own, const struct docker_config *node)
+{
+        const char *authority = strstr(url, "://");
+        authority = authority ? authority + 3 : url;
+        CLEANUP(cleanup_free) char *host = string_copy_bytes(authority, strcspn(authority, "/"));
+        const char *prefix = authority + strlen(host);
+        prefix += strspn(prefix, "/");
+        CLEANUP(cleanup_free) char *path = *prefix ? string_format("%s/%s", prefix, pull->want->reference.path) : string_copy(pull->want->reference.path);
+
+        struct endpoint *endpoint = endpoint_new(pull, string_copy(url));
+        endpoint->is_mirror = true;
+        endpoint_add_logins(endpoint, own, node, host, path);
+}
+
+static bool endpoints_find(struct pull *pull, struct error *err)
+{
+        int64_t started_us = clock_get_us();
+        const struct modules_options *options = &pull->setup->options;
+        const struct reference *reference = &pull->want->reference;
+        CLEANUP(docker_config_free) struct docker_config *node = NULL;
+        if (options->docker_config && *options->docker_config && !credential_load_node(options->docker_config, &node, err))
+                return false;
+
+        const struct docker_config *own = pull->want->inline_config ? pull->want->inline_config : pull->keys ? pull->keys->config : NULL;
+        for (const char *const *mirror = mirrors_find(options, reference->host); *mirror; mirror++)
+                endpoint_add_mirror(pull, *mirror, own, node);
+        endpoint_add_logins(endpoint_new(pull, registry_format_endpoint(pull->setup->fetch, reference->host)), own, node, reference->host, reference->path);
+        pull->stage_us[STAGE_LOGIN] += clock_get_us() - started_us;
+        return true;
+}
+
+static void progress(void *arg, uint64_t received, int64_t total)
+{
+        struct pull *pull = arg;
+        atomic_store_explicit(&pull->received, received, memory_order_relaxed);
+        atomic_store_explicit(&pull->total, total, memory_order_relaxed);
+}
+
+static struct registry_call make_call(struct pull *pull, const struct endpoint *endpoint)
+{
+        return (struct registry_call){
+                .registry = pull->setup->registry,
+                .endpoint = endpoint->url,
+                .path = pull->want->reference.path,
+                .mirror_of = endpoint->is_mirror ? pull->want->reference.host : NULL,
+                .login = endpoint->login < endpoint->count ? &endpoint->logins[endpoint->login] : NULL,
+                .cancel = pull->cancel,
+                .deadline_ms = pull->deadline_ms,
+        };
+}
+
+/* ---- resolve ---- */
+
+/* How far a place came; the error of the furthest is the one worth reading. */
+enum reach { REACH_NONE, REACH_TOP, REACH_CHILD, REACH_PROVED };
+
+static bool refuse_pin(const struct pull *pull, struct error *err)
+{
+        char want[DIGEST_TEXT_BYTES], top[DIGEST_TEXT_BYTES], child[DIGEST_TEXT_BYTES];
+        digest_format(&pull->want->pin, want);
+        digest_format(&pull->top, top);
+        digest_format(&pull->manifest_digest, child);
+        if (digest_equal(&pull->top, &pull->manifest_digest))
+                return refuse(err, ERROR_CHECKSUM_MISMATCH, "%s is the manifest %s, but %s was asked for", pull->want->name, top, want);
+        return refuse(err, ERROR_CHECKSUM_MISMATCH, "%s is the index %s with the image %s for this host, but %s was asked for", pull->want->name, top, child, want);
+}
+
+static bool take_manifest(struct pull *pull, struct registry_manifest *fetched, struct error *err)
+{
+        manifest_fini(&pull->manifest);
+        pull->manifest = (struct manifest){ 0 };
+        if (!manifest_parse(fetched->bytes.data ? fetched->bytes.data : "", fetched->bytes.used, fetched->content_type, &pull->manifest, err))
+                return refuse_within(err, "%s", pull->want->name);
+        pull->manifest_digest = fetched->digest;
+        free(pull->document);
+        pull->document = buffer_take(&fetched->bytes);
+        free(pull->media_type);
+        pull->media_type = string_copy(pull->manifest.media_type ? pull->manifest.media_type : "");
+        return true;
+}
+
+/* One digest, two readings: whoever looked at the index saw something else (GHSA-77vh-xpmg-72qh). */
+static bool refuse_child_type(const struct pull *pull, const char *name, const char *promised, struct error *err)
+{
+        char says[128], is[128];
+        return refuse(err, ERROR_UNSUPPORTED_IMAGE, "%s: the manifest %s is a %s, its index calls it a %s", pull->want->name, name,
+                      string_printable(pull->media_type, strlen(pull->media_type), is, sizeof is), string_printable(promised, strlen(promised), says, sizeof says));
+}
+
+/* From an index down to the image for a proxy here; digest and size of each child are its parent's word. */
+static bool walk_index(struct pull *pull, const struct registry_call *call, struct error *err)
+{
+        for (unsigned depth = 0; pull->manifest.kind == MANIFEST_INDEX; depth++) {
+                const struct descriptor *child;
+                if (depth == INDEX_DEPTH_MAX)
+                        return refuse(err, ERROR_UNSUPPORTED_IMAGE, "%s: indexes are nested more than %d deep", pull->want->name, INDEX_DEPTH_MAX);
+                if (!manifest_choose_child(&pull->manifest, &child, err))
+                        return refuse_within(err, "%s", pull->want->name);
+
+                char name[DIGEST_TEXT_BYTES];
+                digest_format(&child->digest, name);
+                CLEANUP(cleanup_free) char *promised = string_copy(child->media_type);    /* the index goes when its child is taken */
+                CLEANUP(registry_manifest_fini) struct registry_manifest fetched = { 0 };
+                if (!registry_fetch_manifest(call, name, false, &fetched, err))
+                        return false;
+                if (fetched.bytes.used != child->size_bytes)
+                        return refuse(err, ERROR_CHECKSUM_MISMATCH, "%s: the manifest %s has %zu bytes, its index says %llu", pull->want->name, name, fetched.bytes.used,
+                                      (unsigned long long)child->size_bytes);
+                if (!take_manifest(pull, &fetched, err))
+                        return false;
+                if (promised && *promised && *pull->media_type && strcmp(promised, pull->media_type) != 0)
+                        return refuse_child_type(pull, name, promised, err);
+        }
+        return true;
+}
+
+static bool choose_layer(struct pull *pull, struct error *err)
+{
+        if (!manifest_choose_layer(&pull->manifest, &pull->layer, &pull->form, err))
+                return refuse_within(err, "%s", pull->want->name);
+
+        const struct modules_options *options = &pull->setup->options;
+        uint64_t limit = pull->form == LAYER_WASM && options->max_module_bytes < options->max_layer_bytes ? options->max_module_bytes : options->max_layer_bytes;
+        if (pull->layer->size_bytes > limit)
+                return refuse(err, ERROR_TOO_LARGE, "%s: the layer has %llu bytes, at most %llu are taken (pull.max_%s_size)", pull->want->name,
+                        (unsigned long long)pull->layer->size_bytes, (unsigned long long)limit, limit == options->max_layer_bytes ? "layer" : "module");
+        free(pull->layer_type);
+        pull->layer_type = string_copy(pull->layer->media_type ? pull->layer->media_type : "");
+        return true;
+}
+
+static bool unchanged(struct pull *pull)
+{
+        pull->top = pull->known_top;
+        pull->manifest_digest = pull->known_manifest;
+        pull->module = pull->known_module;
+        pull->outcome = PULL_UNCHANGED;
+        return true;
+}
+
+/* Does the place still say what is known? A HEAD is enough to keep what is here, never to take something else. false without error = ask in full. */
+static bool check_head(struct pull *pull, const struct registry_call *call, bool *ret_same, struct error *err)
+{
+        char name[DIGEST_TEXT_BYTES];
+        bool by_digest = pull->is_proof || digest_is_set(&pull->want->reference.digest);
+        digest_format(&pull->known_top, name);
+        *ret_same = false;
+
+        CLEANUP(registry_manifest_fini) struct registry_manifest head = { 0 };
+        if (!registry_fetch_manifest(call, by_digest ? name : pull->want->reference.tag, true, &head, err))
+                return by_digest && err->code == ERROR_NOT_FOUND && !digest_is_set(&pull->want->pin);      /* gone there; what the tag means now is asked in full */
+        *ret_same = by_digest || digest_equal(&head.digest, &pull->known_top) || digest_equal(&head.digest, &pull->known_manifest);
+        return true;
+}
+
+static bool resolve_at(struct pull *pull, const struct registry_call *call, enum reach *ret_reach, struct error *err)
+{
+        bool is_same = false;
+        int64_t started_us = clock_get_us();
+        if (digest_is_set(&pull->known_top)) {
+                if (!check_head(pull, call, &is_same, err))
+                        return false;
+                pull->stage_us[STAGE_RESOLVE] += clock_get_us() - started_us;
+                if (is_same)
+                        return unchanged(pull);
+        }
+
+        char digest[DIGEST_TEXT_BYTES];
+        const struct reference *reference = &pull->want->reference;
+        digest_format(&reference->digest, digest);
+        CLEANUP(registry_manifest_fini) struct registry_manifest fetched = { 0 };
+        started_us = clock_get_us();
+        if (!registry_fetch_manifest(call, digest_is_set(&reference->digest) ? digest : reference->tag, false, &fetched, err))
+                return false;
+        *ret_reach = REACH_TOP;
+        pull->top = fetched.digest;
+        if (!take_manifest(pull, &fetched, err) || !walk_index(pull, call, err))
+                return false;
+        *ret_reach = REACH_CHILD;
+        pull->stage_us[STAGE_MANIFEST] += clock_get_us() - started_us;
+        if (digest_is_set(&pull->want->pin) && !digest_equal(&pull->want->pin, &pull->top) && !digest_equal(&pull->want->pin, &pull->manifest_digest))
+                return refuse_pin(pull, err);
+        *ret_reach = REACH_PROVED;
+        if (!choose_layer(pull, err))
+                return false;
+        pull->outcome = PULL_RESOLVED;
+        return true;
+}
+
+static void note_grant(struct pull *pull, const struct endpoint *endpoint)
+{
+        pull->grant_mac = (struct digest){ 0 };
+        if (endpoint->login >= endpoint->count) {
+                pull->grant_kind = GRANT_ANONYMOUS;
+                return;
+        }
+        pull->grant_kind = endpoint->login >= endpoint->own_count ? GRANT_NODE : pull->want->inline_config ? GRANT_INLINE : GRANT_SECRET;
+        login_fingerprint(&endpoint->logins[endpoint->login], pull->key, STORE_KEY_BYTES, &pull->grant_mac);
+}
+
+/* Credentials one after the other, only as long as they are refused; anonymous only if there are none ([oci] 3.5). */
+static bool resolve_with_logins(struct pull *pull, struct endpoint *endpoint, enum reach *ret_reach, struct error *err)
+{
+        size_t tries = endpoint->count > 0 ? endpoint->count : 1;
+        for (endpoint->login = 0; endpoint->login < tries; endpoint->login++) {
+                struct registry_call call = make_call(pull, endpoint);
+                if (resolve_at(pull, &call, ret_reach, err)) {
+                        note_grant(pull, endpoint);
+                        return true;
+                }
+                if (err->code != ERROR_UNAUTHORIZED || cancel_is_triggered(pull->cancel))
+                        return false;
+        }
+        return false;
+}
+
+bool pull_oci_resolve(struct pull *pull, struct error *err)
+{
+        if (!endpoints_find(pull, err))
+                return false;
+
+        enum reach furthest = REACH_NONE;
+        for (pull->endpoint = 0; pull->endpoint < pull->endpoint_count; pull->endpoint++) {
+                enum reach reach = REACH_NONE;
+                struct error failed = { 0 };
+                if (resolve_with_logins(pull, &pull->endpoints[pull->endpoint], &reach, &failed))
+                        return true;
+                if (reach >= furthest) {
+                        furthest = reach;
+                        *err = failed;
+                }
+                if (cancel_is_triggered(pull->cancel))
+                        break;
+        }
+        return false;
+}
+
+/* ---- download ---- */
+
+static bool prove_layer(struct pull *pull, const struct digest *found, uint64_t size_bytes, struct error *err)
+{
+        char expected[DIGEST_TEXT_BYTES], got[DIGEST_TEXT_BYTES];
+        digest_format(&pull->layer->digest, expected);
+        digest_format(found, got);
+        if (size_bytes != pull->layer->size_bytes)
+                return refuse(err, ERROR_CHECKSUM_MISMATCH, "%s: the layer %s has %llu bytes, its manifest says %llu", pull->want->name, expected, (unsigned long long)size_bytes,
+                              (unsigned long long)pull->layer->size_bytes);
+        if (!digest_equal(&pull->layer->digest, found))
+                return refuse(err, ERROR_CHECKSUM_MISMATCH, "%s: the layer that came is %s, its manifest says %s", pull->want->name, got, expected);
+        return true;
+}
+
+static bool check_raw(struct pull *pull, struct error *err)
+{
+        uint8_t head[512] = { 0 };
+        size_t size = pull->module_bytes < sizeof head ? (size_t)pull->module_bytes : sizeof head;
+        if (!fs_pread_all(blob_writer_get_fd(pull->writer), head, size, 0))
+                return refuse_errno(err, ERROR_INTERNAL, errno, "reading the layer back from the store");
+        return unpack_check_wasm(head, size, pull->module_bytes, err) || refuse_within(err, "%s", pull->want->name);
+}
+
+/* The layer is the module: its file is the one that stays. */
+static bool download_raw(struct pull *pull, const struct registry_call *call, struct error *err)
+{
+        struct digest found;
+        if (!pull_open_writer(pull, pull->layer->size_bytes, pull->layer->size_bytes, pull->layer->digest.algorithm, &pull->writer, err) ||
+            !registry_fetch_blob(call, pull->layer, blob_writer_get_sink(pull->writer), err))
+                return false;
+        return blob_writer_finish(pull->writer, &found, &pull->module, &pull->module_bytes, err) && prove_layer(pull, &found, pull->module_bytes, err) && check_raw(pull, err);
+}
+
+static bool download_boxed(struct pull *pull, const struct registry_call *call, struct error *err)
+{
+        struct digest found;
+        uint64_t size_bytes;
+        return pull_open_writer(pull, pull->layer->size_bytes, pull->layer->size_bytes, pull->layer->digest.algorithm, &pull->scratch, err) &&
+               registry_fetch_blob(call, pull->layer, blob_writer_get_sink(pull->scratch), err) && blob_writer_finish(pull->scratch, &found, NULL, &size_bytes, err) &&
+               prove_layer(pull, &found, size_bytes, err);
+}
+
+static bool unbox(struct pull *pull, struct error *err)
+{
+        static const enum unpack_box boxes[] = { [LAYER_WASM] = UNPACK_PLAIN, [LAYER_TAR] = UNPACK_PLAIN, [LAYER_TAR_GZIP] = UNPACK_GZIP, [LAYER_TAR_ZSTD] = UNPACK_ZSTD };
+        struct unpack_source source = { .fd = blob_writer_get_fd(pull->scratch), .size_bytes = pull->layer->size_bytes };
+        struct unpack_limits limits = unpack_limits_default;
+        limits.module_max_bytes = pull->setup->options.max_module_bytes;
+        if (!pull_open_writer(pull, limits.module_max_bytes, 0, DIGEST_SHA256, &pull->writer, err))
+                return false;
+        if (!unpack_layer(&source, boxes[pull->form], &limits, pull->cancel, blob_writer_get_sink(pull->writer), err))
+                return refuse_within(err, "%s", pull->want->name);
+        if (!blob_writer_finish(pull->writer, NULL, &pull->module, &pull->module_bytes, err))
+                return false;
+        blob_writer_free(&pull->scratch);
+        return true;
+}
+
+static bool download_from(struct pull *pull, struct endpoint *endpoint, struct error *err)
+{
+        struct registry_call call = make_call(pull, endpoint);
+        call.progress = progress;
+        call.progress_arg = pull;
+        return pull->form == LAYER_WASM ? download_raw(pull, &call, err) : download_boxed(pull, &call, err);
+}
+
+/* The bytes are named by their digest, so any endpoint behind the one that resolved will do when that one cannot deliver. */
+bool pull_oci_download(struct pull *pull, struct error *err)
+{
+        int64_t started_us = clock_get_us();
+        size_t at = pull->endpoint;
+        bool done = download_from(pull, &pull->endpoints[at], err);
+        while (!done && ++at < pull->endpoint_count && !cancel_is_triggered(pull->cancel)) {
+                struct endpoint *endpoint = &pull->endpoints[at];
+                size_t tries = endpoint->count > 0 ? endpoint->count : 1;
+                *err = (struct error){ .code = ERROR_UNAUTHORIZED };
+                for (endpoint->login = 0; !done && endpoint->login < tries && err->code == ERROR_UNAUTHORIZED; endpoint->login++)
+                        done = download_from(pull, endpoint, err);
+        }
+        pull->stage_us[STAGE_DOWNLOAD] += clock_get_us() - started_us;
+        if (!done)
+                return false;
+
+        started_us = clock_get_us();
+        if (pull->form != LAYER_WASM && !unbox(pull, err))
+                return false;
+        pull->stage_us[STAGE_UNPACK] += clock_get_us() - started_us;
+        pull->outcome = PULL_STORED;
+        return true;
+}

@@ -1,0 +1,217 @@
+/*
+ * How it goes: what a named secret says is kept for a second; asked for later it is read again by a worker before anybody is answered, so a secret that changed or went away
+ *              is noticed within a second and no hit touches the disk. The logins that fit a repository are worked out once per content of the secret.
+ * How it fails: a secret that cannot be read is kept as its error for the same second: missing is missing, also for what is in the cache.
+ * How it ends: unused ones are swept after a minute; contents are counted, since flights may still read them.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include "modules.h"
+
+enum { PRINCIPALS_MAX = 256 };
+
+void keys_unref(struct keys **keys_pointer)
+{
+        struct keys *keys = TAKE(*keys_pointer);
+        if (!keys || --keys->references > 0)
+                return;
+        docker_config_free(&keys->config);
+        free(keys);
+}
+
+void principal_unref(struct principal **principal_pointer)
+{
+        struct principal *principal = TAKE(*principal_pointer);
+        if (!principal || --principal->references > 0)
+                return;
+        logins_free(&principal->logins, principal->count);
+        free(principal->macs);
+        free(principal);
+}
+
+static void principal_release(void *value)
+{
+        struct principal *principal = value;
+        principal_unref(&principal);
+}
+
+static struct principal *principal_new(const struct modules *modules, enum principal_kind kind, const struct docker_config *config, const struct module_want *want)
+{
+        struct principal *principal = memory_new(1, sizeof *principal);
+        principal->references = 1;
+        principal->kind = kind;
+        if (want->kind == WANT_OCI)
+                keyring_find(&config, 1, want->reference.host, want->reference.path, &principal->logins, &principal->count);
+        principal->macs = memory_new(principal->count + 1, sizeof *principal->macs);
+
+        CLEANUP(hasher_free) struct hasher *hasher = hasher_new(DIGEST_SHA256);
+        for (size_t i = 0; i < principal->count; i++) {
+                login_fingerprint(&principal->logins[i], store_get_key(modules->store), STORE_KEY_BYTES, &principal->macs[i]);
+                hasher_update(hasher, principal->macs[i].bytes, DIGEST_SHA256_BYTES);
+        }
+        hasher_finish(hasher, &principal->fingerprint);
+        return principal;
+}
+
+/* ---- reading ---- */
+
+static void secret_run(struct job *job)
+{
+        ON_WORKER();
+        struct secret_state *state = CONTAINER_OF(job, struct secret_state, job);
+        state->loaded_err = (struct error){ 0 };
+        state->is_loaded = credential_load_secret(state->setup->options.secrets_dir, state->namespace, state->name, &state->loaded, &state->loaded_err);
+}
+
+static void secret_take(struct secret_state *state)
+{
+        struct digest fingerprint;
+        if (!state->is_loaded) {
+                state->err = state->loaded_err;
+                state->modules->stats.secret_errors++;
+                keys_unref(&state->keys);
+                map_free(&state->principals);
+                return;
+        }
+        docker_config_fingerprint(state->loaded, store_get_key(state->modules->store), STORE_KEY_BYTES, &fingerprint);
+        state->err = (struct error){ 0 };
+        if (state->keys && digest_equal(&fingerprint, &state->keys->fingerprint)) {
+                docker_config_free(&state->loaded);
+                return;
+        }
+        keys_unref(&state->keys);
+        map_free(&state->principals);
+        state->keys = memory_new(1, sizeof *state->keys);
+        *state->keys = (struct keys){ .references = 1, .config = TAKE(state->loaded), .fingerprint = fingerprint };
+}
+
+static void secret_done(struct job *job)
+{
+        struct secret_state *state = CONTAINER_OF(job, struct secret_state, job);
+        struct modules *modules = state->modules;
+        struct waiter_list waiting;
+        state->is_loading = false;
+        state->loaded_ms = clock_get_ms();
+        secret_take(state);
+        setup_unref(&state->setup);
+        waiters_take(&state->waiting, &waiting);
+        while (waiting.head) {
+                struct module_waiter *waiter = waiting.head;
+                waiter_leave(waiter);
+                waiter_step(waiter);
+        }
+        task_end(modules);
+}
+
+static struct secret_state *secret_state_get(struct modules *modules, const char *namespace, const char *name)
+{
+        CLEANUP(cleanup_free) char *key = string_format("%s/%s", namespace, name);
+        struct secret_state *state = map_get_text(modules->secrets, key);
+        if (state)
+                return state;
+
+        state = memory_new(1, sizeof *state);
+        state->modules = modules;
+        state->key = TAKE(key);
+        state->namespace = string_copy(namespace);
+        state->name = string_copy(name);
+        map_put_text(modules->secrets, state->key, state);
+        return state;
+}
+
+static void secret_start(struct modules *modules, struct secret_state *state)
+{
+        if (state->is_loading)
+                return;
+        state->is_loading = true;
+        state->setup = setup_ref(modules->setup);
+        state->job = (struct job){ .run = secret_run, .done = secret_done };
+        modules->tasks++;
+        job_start(modules->loop, &state->job);
+}
+
+enum secret_answer secret_get(struct modules *modules, const struct ask *ask, struct principal **ret_principal, struct secret_state **ret_state, struct error *err)
+{
+        const struct module_want *want = ask->want;
+        if (want->inline_config) {
+                *ret_principal = principal_new(modules, PRINCIPAL_INLINE, want->inline_config, want);
+                return SECRET_READY;
+        }
+        if (!want->secret_name) {
+                *ret_principal = NULL;
+                return SECRET_READY;
+        }
+
+        int64_t now_ms = clock_get_ms();
+        struct secret_state *state = secret_state_get(modules, ask->namespace, want->secret_name);
+        *ret_state = state;
+        state->used_ms = now_ms;
+        if (state->is_loading || state->loaded_ms == 0 || now_ms - state->loaded_ms >= SECRET_FRESH_MS) {
+                secret_start(modules, state);
+                return SECRET_LOADING;
+        }
+        if (!state->keys) {
+                *err = state->err;
+                return SECRET_REFUSED;
+        }
+
+        struct principal *known = state->principals ? map_get_text(state->principals, want->repository) : NULL;
+        if (!known) {
+                if (state->principals && map_get_count(state->principals) >= PRINCIPALS_MAX)
+                        map_free(&state->principals);
+                if (!state->principals)
+                        state->principals = map_new(principal_release);
+                known = principal_new(modules, PRINCIPAL_SECRET, state->keys->config, want);
+                map_put_text(state->principals, want->repository, known);
+        }
+        known->references++;
+        *ret_principal = known;
+        return SECRET_READY;
+}
+
+struct keys *secret_get_keys(struct modules *modules, const struct ask *ask)
+{
+        if (!ask->want->secret_name)
+                return NULL;
+        struct secret_state *state = secret_state_get(modules, ask->namespace, ask->want->secret_name);
+        if (state->keys)
+                state->keys->references++;
+        return state->keys;
+}
+
+/* ---- letting go ---- */
+
+static void secret_state_free(struct secret_state *state)
+{
+        keys_unref(&state->keys);
+        map_free(&state->principals);
+        free(state->key);
+        free(state->namespace);
+        free(state->name);
+        free(state);
+}
+
+static void secrets_drop(struct modules *modules, int64_t used_before_ms)
+{
+        size_t position = 0, key_bytes;
+        const void *key;
+        void *value;
+        while (map_next(modules->secrets, &position, &key, &key_bytes, &value)) {
+                struct secret_state *state = value;
+                if (state->is_loading || state->waiting.head || state->used_ms >= used_before_ms)
+                        continue;
+                map_remove_text(modules->secrets, state->key);
+                secret_state_free(state);
+        }
+}
+
+void secrets_sweep(struct modules *modules, int64_t now_ms)
+{
+        secrets_drop(modules, now_ms - SECRET_KEEP_MS);
+}
+
+void secrets_free(struct modules *modules)
+{
+        secrets_drop(modules, INT64_MAX);
+        map_free(&modules->secrets);
+}

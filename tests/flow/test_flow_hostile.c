@@ -1,0 +1,182 @@
+/* Every mode of the scripted registry with the code it shall be answered with; descriptors, temporary files and memory stay where they were. */
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "flow.h"
+
+enum { MODES_MAX = 400, RSS_GROWTH_KIB = 24 << 10 };
+
+static struct flow flow;
+
+static size_t rss_kib(void)
+{
+        size_t pages = 0;
+        FILE *file = fopen("/proc/self/statm", "re");
+        if (file && fscanf(file, "%*u %zu", &pages) != 1)
+                pages = 0;
+        fclose(file);
+        return pages * 4;
+}
+
+static size_t count_files(const char *folder)
+{
+        size_t count = 0;
+        char path[512];
+        snprintf(path, sizeof path, "%s/store/%s", flow.root, folder);
+        DIR *open_folder = opendir(path);
+        for (struct dirent *item; open_folder && (item = readdir(open_folder));)
+                count += item->d_name[0] != '.';
+        closedir(open_folder);
+        return count;
+}
+
+static struct value *load_modes(void)
+{
+        const char *source = getenv("WASMCACHED_SOURCE");
+        CLEANUP(cleanup_free) char *command = string_format("exec python3 %s/tests/fake/registry.py --list --json", source ? source : ".");
+        FILE *pipe = popen(command, "re");
+        struct buffer text = { 0 };
+        struct value *value = NULL;
+        struct error err = { 0 };
+        char piece[4096];
+        for (size_t got; (got = fread(piece, 1, sizeof piece, pipe)) > 0;)
+                buffer_append(&text, piece, got);
+        pclose(pipe);
+        if (!json_parse(text.data, text.used, ERROR_INTERNAL, &value, &err))
+                fail_msg("%s", err.text);
+        buffer_fini(&text);
+        return value;
+}
+
+static const char *member(const struct value *mode, const char *name)
+{
+        const char *text = value_get_text(value_get_member(mode, name));
+        return text ? text : "";
+}
+
+static bool code_fits(const char *expected, const char *got)
+{
+        for (const char *at = expected; *at;) {
+                size_t length = strcspn(at, "|");
+                if (strlen(got) == length && strncmp(at, got, length) == 0)
+                        return true;
+                at += length + (at[length] == '|');
+        }
+        return false;
+}
+
+/* The digest of v1 as the registry tells it, "" when there is none. */
+static void find_digest(const char *repo, char ret_digest[160])
+{
+        char path[256];
+        struct value *value = NULL;
+        struct error err;
+        snprintf(path, sizeof path, "/_repo?repo=%s", repo);
+        CLEANUP(cleanup_free) char *text = flow_http(&flow, "GET", path);
+        ret_digest[0] = '\0';
+        if (!json_parse(text, strlen(text), ERROR_INTERNAL, &value, &err))
+                return;
+        const char *digest = value_get_text(value_get_member(value_get_member(value_get_member(value, "tags"), "v1"), "digest"));
+        snprintf(ret_digest, 160, "%s", digest ? digest : "");
+        value_free(&value);
+}
+
+static bool run_mode(const struct value *mode)
+{
+        char json[1024], digest[160], repo[128];
+        const char *needs = member(mode, "needs"), *expected = member(mode, "code");
+        struct flow_answer answer;
+        snprintf(repo, sizeof repo, "mode/%s", member(mode, "name"));
+        find_digest(repo, digest);
+        bool by_digest = strstr(needs, "digest") && *digest;
+        snprintf(json, sizeof json, "{\"url\":\"127.0.0.1:%d/%s%s%s\",\"timeout\":\"8s\"%s}", flow.port, repo, by_digest ? "@" : ":", by_digest ? digest : "v1",
+                 strstr(needs, "login") ? ",\"imagePullSecret\":\"pull\"" : "");
+        flow_start(&flow, json, &flow_tenant_a, &answer);
+        flow_wait(&flow, &answer, 1);
+        const char *got = answer.is_ok ? "ok" : error_get_row(answer.err.code)->name;
+        if (code_fits(expected, got) && (answer.is_ok || *answer.err.text))
+                return true;
+        print_error("%s: expected %s, got %s: %s\n", repo, expected, got, answer.err.text);
+        return false;
+}
+
+static void test_modes(void **state)
+{
+        (void)state;
+        struct value *modes = load_modes();
+        size_t failed = 0, ran = 0;
+        flow_init(&flow);
+        flow.fetch_options.progress_timeout_ms = 1000;
+        flow.fetch_options.retries = 2;
+        flow_open(&flow);
+        char config[512];
+        snprintf(config, sizeof config, "{\"auths\":{\"127.0.0.1:%d\":{\"username\":\"pull\",\"password\":\"secret\"}}}", flow.port);
+        flow_secret(&flow, "team-a", "pull", config);
+
+        size_t rss = 0;
+        for (size_t i = 0; i < value_get_count(modes) && i < MODES_MAX; i++) {
+                const struct value *mode = value_get_item(modes, i);
+                if (strstr(member(mode, "needs"), "tls"))
+                        continue;
+                failed += !run_mode(mode);
+                if (++ran == 20)
+                        rss = rss_kib();
+        }
+        print_message("%zu modes, memory %zu → %zu KiB\n", ran, rss, rss_kib());
+        value_free(&modes);
+        assert_true(ran >= 60);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+        for (int i = 0; i < 20 && rss_kib() >= rss + RSS_GROWTH_KIB; i++)
+                flow_run_ms(&flow, 250);          /* idle: what pulls left behind is given back */
+        print_message("idle: %zu KiB\n", rss_kib());
+        assert_true(rss_kib() < rss + RSS_GROWTH_KIB);
+#endif
+        assert_int_equal(count_files("tmp"), 0);
+        assert_int_equal(count_files("quarantine"), 0);
+        flow_fini(&flow);
+        assert_int_equal(failed, 0);
+}
+
+/* Every file of the http source with the code it shall be answered with, by its own address and with the right sha256. */
+static void test_files(void **state)
+{
+        (void)state;
+        size_t failed = 0;
+        struct value *files = NULL;
+        struct error err;
+        flow_init(&flow);
+        flow_open(&flow);
+        CLEANUP(cleanup_free) char *text = flow_http(&flow, "GET", "/files/");
+        assert_true(json_parse(text, strlen(text), ERROR_INTERNAL, &files, &err));
+        assert_true(value_get_count(files) > 10);
+        for (size_t i = 0; i < value_get_count(files); i++) {
+                const struct value *file = value_get_item(files, i);
+                const char *name = value_get_key(files, i), *expected = member(file, "code");
+                struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"http://127.0.0.1:%d/files/%s\"}", flow.port, name);
+                const char *got = answer.is_ok ? "ok" : error_get_row(answer.err.code)->name;
+                if (!code_fits(expected, got)) {
+                        print_error("%s: expected %s, got %s: %s\n", name, expected, got, answer.err.text);
+                        failed++;
+                }
+        }
+        value_free(&files);
+        assert_int_equal(count_files("tmp"), 0);
+        flow_fini(&flow);
+        assert_int_equal(failed, 0);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_files), cmocka_unit_test(test_modes) };
+        int failed = cmocka_run_group_tests(tests, NULL, NULL);
+        loop_free(&flow.loop);
+        return failed;
+}

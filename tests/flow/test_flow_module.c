@@ -1,0 +1,205 @@
+/* One pull end to end, single flight, deadlines, cancel, negative cache, policies, restart. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "flow.h"
+
+static struct flow flow;
+
+static int begin(void **state)
+{
+        (void)state;
+        flow_init(&flow);
+        return 0;
+}
+
+static int end(void **state)
+{
+        (void)state;
+        flow_fini(&flow);
+        return 0;
+}
+
+static void check_ok(const struct flow_answer *answer, enum module_source source)
+{
+        if (!answer->is_ok)
+                fail_msg("%s: %s", error_get_row(answer->err.code)->name, answer->err.text);
+        assert_int_equal(answer->source, source);
+}
+
+static bool is_linked(const char *namespace, const char *sha256)
+{
+        char path[512];
+        snprintf(path, sizeof path, "%s/store/modules/%s/%s.wasm", flow.root, namespace, sha256);
+        return access(path, R_OK) == 0;
+}
+
+static void test_pull_and_hit(void **state)
+{
+        (void)state;
+        flow_open(&flow);
+        struct flow_answer first = flow_get(&flow, &flow_tenant_a, "{\"url\": \"oci://localhost:%d/good/raw:v1\"}", flow.port);
+        check_ok(&first, MODULE_SOURCE_PULLED);
+        assert_true(is_linked("team-a", first.sha256));
+        assert_true(strncmp(first.path, "/m/team-a/", 10) == 0);
+        flow_forget(&flow);
+        struct flow_answer second = flow_get(&flow, &flow_tenant_a, "{\"url\": \"localhost:%d/good/raw:v1\"}", flow.port);
+        check_ok(&second, MODULE_SOURCE_CACHE);
+        assert_string_equal(first.path, second.path);
+        assert_string_equal(first.lease, second.lease);
+        struct flow_answer other = flow_get(&flow, &flow_tenant_b, "{\"url\": \"localhost:%d/good/raw:v1\"}", flow.port);
+        check_ok(&other, MODULE_SOURCE_CACHE);
+        assert_true(is_linked("team-b", first.sha256));
+        struct flow_answer blob = flow_get(&flow, &flow_operator, "{\"url\": \"localhost:%d/good/raw:v1\"}", flow.port);
+        check_ok(&blob, MODULE_SOURCE_CACHE);
+        assert_int_equal(access(blob.path, R_OK), 0);
+        assert_int_equal(flow_count(&flow, "GET", "/v2/"), 0);
+
+        /* After a restart, with the registry gone: everything is as it was. */
+        flow_close(&flow);
+        free(flow_http(&flow, "POST", "/_set?down=1"));
+        flow_open(&flow);
+        struct flow_answer again = flow_get(&flow, &flow_tenant_a, "{\"url\": \"localhost:%d/good/raw:v1\"}", flow.port);
+        check_ok(&again, MODULE_SOURCE_CACHE);
+        assert_string_equal(again.lease, first.lease);
+}
+
+static void test_single_flight(void **state)
+{
+        (void)state;
+        enum { WAITERS = 1000 };
+        static struct flow_answer answers[WAITERS];
+        flow_open(&flow);
+        char json[256];
+        for (size_t i = 0; i < WAITERS; i++) {
+                struct module_caller caller = i % 2 ? flow_tenant_a : flow_tenant_b;
+                caller.holder = 100 + i;
+                snprintf(json, sizeof json, "{\"url\": \"localhost:%d/dyn/many:%s\"}", flow.port, "v1");
+                flow_start(&flow, json, &caller, &answers[i]);
+        }
+        flow_wait(&flow, answers, WAITERS);
+        for (size_t i = 0; i < WAITERS; i++)
+                check_ok(&answers[i], MODULE_SOURCE_PULLED);
+        assert_int_equal(flow_count(&flow, "GET", "/manifests/"), 1);
+        assert_int_equal(flow_count(&flow, "GET", "/blobs/"), 1);
+}
+
+static void test_not_found_is_remembered(void **state)
+{
+        (void)state;
+        flow.options.negative_ms = 10000;
+        flow_open(&flow);
+        struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\": \"localhost:%d/good/raw:none\"}", flow.port);
+        assert_int_equal(answer.err.code, ERROR_NOT_FOUND);
+        flow_forget(&flow);
+        answer = flow_get(&flow, &flow_tenant_b, "{\"url\": \"localhost:%d/good/raw:none\"}", flow.port);
+        assert_int_equal(answer.err.code, ERROR_NOT_FOUND);
+        assert_true(answer.err.retry_after_s >= 9 && answer.err.retry_after_s <= 10);
+        assert_int_equal(flow_count(&flow, "GET", "/v2/"), 0);
+}
+
+/* policy of the request, moves the tag before the second ask? → what the second answer comes from, whether it is the new module, requests it may cost */
+static const struct { const char *fields; const char *tag; bool moves; enum module_source source; bool is_new; size_t heads, manifests; } policies[] = {
+        { "",                                                                                   "v1",     true,  MODULE_SOURCE_CACHE,       false, 0, 0 },
+        { ",\"imagePullPolicy\":\"IfNotPresent\"",                                              "latest", true,  MODULE_SOURCE_CACHE,       false, 0, 0 },
+        { "",                                                                                   "latest", false, MODULE_SOURCE_REVALIDATED, false, 1, 0 },
+        { "",                                                                                   "latest", true,  MODULE_SOURCE_PULLED,      true,  1, 1 },
+        { ",\"imagePullPolicy\":\"Always\"",                                                    "v1",     false, MODULE_SOURCE_REVALIDATED, false, 1, 0 },
+        { ",\"imagePullPolicy\":\"Always\"",                                                    "v1",     true,  MODULE_SOURCE_PULLED,      true,  1, 1 },
+        { ",\"imagePullPolicy\":\"Always\",\"resource\":{\"name\":\"p\",\"version\":\"1\"}",   "v1",     true,  MODULE_SOURCE_CACHE,       false, 0, 0 },
+};
+
+static void test_policies(void **state)
+{
+        (void)state;
+        flow_open(&flow);
+        for (size_t i = 0; i < COUNT_OF(policies); i++) {
+                char repo[64], path[160];
+                print_message("%s %s %d\n", policies[i].tag, policies[i].fields, policies[i].moves);
+                snprintf(repo, sizeof repo, "dyn/policy%zu", i);
+                snprintf(path, sizeof path, "/_set?repo=%s&tag=%s", repo, policies[i].tag);
+                free(flow_http(&flow, "POST", path));
+                struct flow_answer first = flow_get(&flow, &flow_tenant_a, "{\"url\":\"localhost:%d/%s:%s\"%s}", flow.port, repo, policies[i].tag, policies[i].fields);
+                check_ok(&first, MODULE_SOURCE_PULLED);
+                if (policies[i].moves)
+                        free(flow_http(&flow, "POST", path));
+                flow_forget(&flow);
+                struct flow_answer second = flow_get(&flow, &flow_tenant_a, "{\"url\":\"localhost:%d/%s:%s\"%s}", flow.port, repo, policies[i].tag, policies[i].fields);
+                check_ok(&second, policies[i].source);
+                assert_int_equal(strcmp(first.sha256, second.sha256) != 0, policies[i].is_new);
+                assert_int_equal(flow_count(&flow, "HEAD", "/manifests/"), policies[i].heads);
+                assert_int_equal(flow_count(&flow, "GET", "/manifests/"), policies[i].manifests);
+        }
+        /* A new version of the resource asks again. */
+        struct flow_answer newer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"localhost:%d/dyn/policy6:v1\",\"imagePullPolicy\":\"Always\",\"resource\":{\"name\":\"p\",\"version\":\"2\"}}", flow.port);
+        check_ok(&newer, MODULE_SOURCE_PULLED);
+}
+
+static void test_registry_down(void **state)
+{
+        (void)state;
+        flow_open(&flow);
+        struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"localhost:%d/dyn/down:v1\"}", flow.port);
+        check_ok(&answer, MODULE_SOURCE_PULLED);
+        free(flow_http(&flow, "POST", "/_set?down=1"));
+        answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"localhost:%d/dyn/down:v1\"}", flow.port);
+        check_ok(&answer, MODULE_SOURCE_CACHE);
+        answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"localhost:%d/dyn/down:v1\",\"imagePullPolicy\":\"Always\"}", flow.port);
+        assert_false(answer.is_ok);
+        assert_true(answer.err.code == ERROR_UPSTREAM_UNREACHABLE || answer.err.code == ERROR_UPSTREAM_ERROR);
+        flow_close(&flow);
+        flow.options.stale_if_error_ms = 3600000;
+        flow_open(&flow);
+        answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"localhost:%d/dyn/down:v1\",\"imagePullPolicy\":\"Always\"}", flow.port);
+        check_ok(&answer, MODULE_SOURCE_CACHE);
+        assert_true(answer.is_stale);
+}
+
+static void test_deadlines_and_cancel(void **state)
+{
+        (void)state;
+        struct flow_answer answers[3];
+        char json[256];
+        flow.fetch_options.progress_timeout_ms = 15000;
+        flow_open(&flow);
+        snprintf(json, sizeof json, "{\"url\":\"localhost:%d/mode/stalled-mid-body:v1\",\"timeout\":\"200ms\"}", flow.port);
+        flow_start(&flow, json, &flow_tenant_a, &answers[0]);
+        flow_wait(&flow, answers, 1);
+        assert_int_equal(answers[0].err.code, ERROR_TIMEOUT);
+        struct module_stats stats;
+        module_get_stats(flow.modules, &stats);
+        assert_int_equal(stats.flights, 1);       /* the pull goes on */
+
+        snprintf(json, sizeof json, "{\"url\":\"localhost:%d/mode/stalled-after-head:v1\"}", flow.port);
+        struct module_waiter *waiter = flow_start(&flow, json, &flow_tenant_a, &answers[1]);
+        flow_run_ms(&flow, 300);
+        module_get_stats(flow.modules, &stats);
+        assert_int_equal(stats.flights, 2);
+        module_waiter_cancel(&waiter);
+        flow_run_ms(&flow, 700);
+        module_get_stats(flow.modules, &stats);
+        assert_int_equal(stats.flights, 1);       /* nobody waits any more: cancelled */
+        assert_false(answers[1].is_answered);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_pull_and_hit, begin, end),
+                cmocka_unit_test_setup_teardown(test_single_flight, begin, end),
+                cmocka_unit_test_setup_teardown(test_not_found_is_remembered, begin, end),
+                cmocka_unit_test_setup_teardown(test_policies, begin, end),
+                cmocka_unit_test_setup_teardown(test_registry_down, begin, end),
+                cmocka_unit_test_setup_teardown(test_deadlines_and_cancel, begin, end),
+        };
+        int failed = cmocka_run_group_tests(tests, NULL, NULL);
+        loop_free(&flow.loop);
+        return failed;
+}
