@@ -32,10 +32,10 @@ struct api_callbacks {
 };
 
 struct api_options {
-        struct modules *modules;          /* borrowed */
+        struct loop *loop;                /* borrowed, both */
+        struct modules *modules;
         const char *version;              /* "0.1.0" */
         struct api_callbacks callbacks;   /* members may be NULL: not_found, or always ready */
-        unsigned page_max;                /* GET /v1/modules?limit=; 0 = 1000 */
 };
 
 /* Copies options. */
