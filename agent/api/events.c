@@ -137,8 +137,8 @@ static bool follow_read(struct api_call *call, bool *ret_follow, const char **re
 void api_handle_events(struct api_call *call)
 {
         struct error err = { 0 };
-        const char *namespace;
-        bool follow;
+        const char *namespace = NULL;
+        bool follow = false;
         if (!follow_read(call, &follow, &namespace, &err)) {
                 api_call_fail(call, &err);
                 return;

@@ -140,7 +140,7 @@ static bool member_read(const char *prefix, const struct option_place *place, co
 static bool map_read(const char *prefix, const struct option_place *place, const struct value *map, void *base, struct error *err)
 {
         if (value_get_kind(map) != VALUE_MAP)
-                return option_refuse(place, err, "a %s does not fit; allowed: a map of keys", value_get_kind_name(value_get_kind(map)));
+                return option_refuse(place, err, "a value of type %s does not fit; allowed: a map of keys", value_get_kind_name(value_get_kind(map)));
 
         for (size_t i = 0; i < value_get_count(map); i++)
                 if (!member_read(prefix, place, value_get_key(map, i), value_get_item(map, i), base, err))
@@ -167,7 +167,7 @@ static bool item_read(const struct option_group *group, const struct option_plac
 bool option_read_group(const struct option_group *group, const struct option_place *place, const struct value *value, struct error *err)
 {
         if (value_get_kind(value) != (group->is_keyed ? VALUE_MAP : VALUE_LIST))
-                return option_refuse(place, err, "a %s does not fit; allowed: %s", value_get_kind_name(value_get_kind(value)), group->is_keyed ? "a map with hosts as keys" : "a list of maps");
+                return option_refuse(place, err, "a value of type %s does not fit; allowed: %s", value_get_kind_name(value_get_kind(value)), group->is_keyed ? "a map with hosts as keys" : "a list of maps");
         size_t count = value_get_count(value);
         if (count > group->items_max)
                 return option_refuse(place, err, "%zu entries; allowed: at most %zu", count, group->items_max);

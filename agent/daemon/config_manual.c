@@ -22,11 +22,9 @@ static const char HEAD[] =
         "Unknown keys and values that do not fit are refused with file, line and key; a running daemon then keeps what it had.\n"
         ".Pp\n"
         "Sizes are written like 512KiB or 10GiB, times like 300ms, 30s or 1h30m, permissions as octal digits in quotes.\n"
-        "Keys marked\n"
-        ".Dq reload\n"
-        "are applied by SIGHUP or\n"
-        ".Ql wasmcachectl reload ,\n"
-        "the others need a restart, and reload says so.\n";
+        "Keys that are applied by reload are so by SIGHUP and by\n"
+        ".Ql wasmcachectl reload ;\n"
+        "the others need a restart, and reload says which of them changed.\n";
 
 static const char FOOT[] =
         ".Sh FILES\n"

@@ -64,9 +64,9 @@ void option_format_allowed(const struct option *option, struct buffer *out)
         if (option->type == OPTION_INT || option->type == OPTION_PERCENT || option->type == OPTION_SIZE || option->type == OPTION_TIME) {
                 bound_format(option, option->min, low);
                 bound_format(option, option->max, high);
-                buffer_printf(out, ", %s to %s", low, high);
+                buffer_printf(out, "; from %s to %s", low, high);
         }
-        if ((option->type == OPTION_PATH || option->type == OPTION_LABEL) && option->max)
+        if (option->type == OPTION_PATH && option->max)
                 buffer_printf(out, "; at most %lld bytes", (long long)option->max);
 }
 
@@ -83,7 +83,7 @@ static bool refuse_value(const struct option *option, const struct option_place 
                 return option_refuse(place, err, "\"%s\" does not fit; allowed: %s", string_printable(value_get_text(value), value_get_text_bytes(value), shown, sizeof shown), allowed.data);
         if (kind == VALUE_INT)
                 return option_refuse(place, err, "%lld does not fit; allowed: %s", (long long)value_get_int(value), allowed.data);
-        return option_refuse(place, err, "a %s does not fit; allowed: %s", value_get_kind_name(kind), allowed.data);
+        return option_refuse(place, err, "a value of type %s does not fit; allowed: %s", value_get_kind_name(kind), allowed.data);
 }
 
 /* ---- scalars ---- */
