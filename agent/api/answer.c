@@ -9,7 +9,8 @@
 
 /* Seconds for Retry-After where the error does not know better: how long such a thing usually lasts. */
 static const unsigned RETRY_AFTER_S[ERROR_CODES] = {
-        [ERROR_SIGNATURE_UNREACHABLE] = 5, [ERROR_UPSTREAM_UNREACHABLE] = 5, [ERROR_UPSTREAM_ERROR] = 5, [ERROR_RATE_LIMITED] = 10, [ERROR_TIMEOUT] = 1, [ERROR_STORE_FULL] = 30, [ERROR_BUSY] = 1,
+        [ERROR_SIGNATURE_UNREACHABLE] = 5, [ERROR_UPSTREAM_UNREACHABLE] = 5, [ERROR_UPSTREAM_ERROR] = 5, [ERROR_RATE_LIMITED] = 10, [ERROR_TIMEOUT] = 1,
+                [ERROR_STORE_FULL] = 30, [ERROR_BUSY] = 1,
 };
 
 struct buffer *api_scratch(struct api *api)
@@ -38,7 +39,8 @@ void api_answer_text(struct api_call *call, int status, const char *content_type
 {
         const struct serve_header later = { "Retry-After", "1" };
         count(call->api, api_call_route(call), status < 400 ? ERROR_NONE : ERROR_BUSY);
-        serve_answer(call->request, &(struct serve_answer){ .status = status, .content_type = content_type, .headers = &later, .header_count = status == 503, .body = body->data, .body_bytes = body->used });
+        serve_answer(call->request, &(struct serve_answer){ .status = status, .content_type = content_type, .headers = &later, .header_count = status == 503,
+                .body = body->data, .body_bytes = body->used });
 }
 
 void api_answer_nothing(struct api_call *call, int status, const struct serve_header *headers, size_t header_count)

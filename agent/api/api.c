@@ -45,7 +45,8 @@ static void audit(const struct api_call *call)
         if (call->route->who != API_ADMIN || strcmp(call->route->method, "GET") == 0)
                 return;
         const struct serve_peer *peer = serve_request_get_peer(call->request);
-        LOG_INFO("admin", LOG_TEXT("method", call->route->method), LOG_TEXT("route", call->route->path), LOG_TEXT("name", call->parameter), LOG_NUMBER("uid", peer->uid), LOG_NUMBER("pid", peer->pid));
+        LOG_INFO("admin", LOG_TEXT("method", call->route->method), LOG_TEXT("route", call->route->path), LOG_TEXT("name", call->parameter), LOG_NUMBER("uid", peer->uid),
+                LOG_NUMBER("pid", peer->pid));
 }
 
 static void handle_request(void *arg, struct serve_request *request)

@@ -59,5 +59,6 @@ bool api_parameter_digest(struct api_call *call, struct digest *ret_sha256, stru
         if (digest_parse_hex(call->parameter, ret_sha256))
                 return true;
         char shown[96];
-        return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no sha256: 64 lower-case hex digits are needed", string_printable(call->parameter, strlen(call->parameter), shown, sizeof shown));
+        return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no sha256: 64 lower-case hex digits are needed", string_printable(call->parameter, strlen(call->parameter),
+                shown, sizeof shown));
 }

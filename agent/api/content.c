@@ -1,5 +1,6 @@
 /*
- * How it goes: the module's descriptor is opened (identity checked by module), the conditions of RFC 9110 13 are looked at in their order, then all of it or one range is sent by serve.
+ * How it goes: the module's descriptor is opened (identity checked by module), the conditions of RFC 9110 13 are looked at in their order, then all of it or one range
+ *              is sent by serve.
  * How it fails: 404 as for what is not the caller's, 412 and 416 with the words that are missing, 304 without a body.
  * How it ends: serve closes the descriptor when it is sent; every other path closes it here.
  */
@@ -59,9 +60,11 @@ static void content_send(struct api_call *call, struct content *content)
                 part = (struct api_range){ 0, content->size_bytes };
 
         char range[80];
-        snprintf(range, sizeof range, "bytes %llu-%llu/%llu", (unsigned long long)part.offset, (unsigned long long)(part.offset + part.count - 1), (unsigned long long)content->size_bytes);
+        snprintf(range, sizeof range, "bytes %llu-%llu/%llu", (unsigned long long)part.offset, (unsigned long long)(part.offset + part.count - 1),
+                (unsigned long long)content->size_bytes);
         const struct serve_header headers[] = { { "ETag", content->etag }, { "Accept-Ranges", "bytes" }, { "Content-Range", range } };
-        struct serve_answer answer = { .status = kind == API_RANGE_PART ? 206 : 200, .content_type = "application/wasm", .headers = headers, .header_count = kind == API_RANGE_PART ? 3 : 2 };
+        struct serve_answer answer = { .status = kind == API_RANGE_PART ? 206 : 200, .content_type = "application/wasm", .headers = headers,
+                .header_count = kind == API_RANGE_PART ? 3 : 2 };
         call->api->answers[api_call_route(call)][ERROR_NONE]++;
         serve_answer_file(call->request, &answer, content->fd, part.offset, part.count);
         content->fd = -1;

@@ -96,7 +96,8 @@ void api_ask_gone(struct api_ask *ask);
 void api_ask_done(void *arg, const char *json, const struct error *err);
 
 /* ---- body.c ---- */
-/* Content-Type absent or application/json (else a 415 is answered), one JSON object with these members only (NULL-terminated; none = the body may be empty too). Answers itself when false. */
+/* Content-Type absent or application/json (else a 415 is answered), one JSON object with these members only (NULL-terminated; none = the body may be empty too). Answers
+   itself when false. */
 bool api_body_read(struct api_call *call, const char *const *names, struct value **ret_body);
 bool api_body_is_json(struct api_call *call);
 bool api_parameter_digest(struct api_call *call, struct digest *ret_sha256, struct error *err);

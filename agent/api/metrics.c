@@ -1,5 +1,6 @@
 /*
- * How it goes: one snapshot of all numbers, one table of metrics; simple ones name a member of the snapshot, families with labels have a function. Written as Prometheus text 0.0.4 or OpenMetrics 1.0.
+ * How it goes: one snapshot of all numbers, one table of metrics; simple ones name a member of the snapshot, families with labels have a function. Written as Prometheus
+ *              text 0.0.4 or OpenMetrics 1.0.
  * How it fails: it does not. Labels are routes, error codes, stages and versions only: their number is bounded.
  * How it ends: text in the caller's buffer.
  */

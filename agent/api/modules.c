@@ -1,5 +1,6 @@
 /*
- * How it goes: POST /v1/modules: the body's want comes out of the memo or the decoder, module_get() answers before it returns (a hit) or later; lists, single objects and leases are asked of the catalog.
+ * How it goes: POST /v1/modules: the body's want comes out of the memo or the decoder, module_get() answers before it returns (a hit) or later; lists, single objects
+ *              and leases are asked of the catalog.
  * How it fails: malformed bodies and names 400, another tenant's namespace 403, what is not there or not the caller's 404.
  * How it ends: an ask that waits is cancelled when its peer goes.
  */

@@ -79,7 +79,8 @@ static const char SCHEMAS[] =
 
 static void put_problem_schema(struct buffer *out)
 {
-        buffer_append_text(out, "    Problem:\n      type: object\n      required: [type, title, status, detail, code]\n      properties:\n        type: {type: string}\n        title: {type: string}\n"
+        buffer_append_text(out, "    Problem:\n      type: object\n      required: [type, title, status, detail, code]\n      properties:\n        type: {type: string}\n "
+                "       title: {type: string}\n"
                 "        status: {type: integer}\n        detail: {type: string}\n        code:\n          type: string\n          enum: [");
         for (int code = ERROR_NONE + 1; code < ERROR_CODES; code++)
                 buffer_printf(out, "%s%s", code > ERROR_NONE + 1 ? ", " : "", error_get_row((enum error_code)code)->name);
@@ -148,7 +149,8 @@ void api_print_openapi(const char *version, struct buffer *out)
                 "  title: wasmcached\n"
                 "  version: \"%s\"\n"
                 "  description: >-\n"
-                "    Modules for local proxies over a Unix socket. Tags say which listener has a route - metrics on every one, agent on agent and admin sockets, admin on the admin socket only.\n"
+                "    Modules for local proxies over a Unix socket. Tags say which listener has a route - metrics on every one, agent on agent and admin sockets, admin on "
+                "the admin socket only.\n"
                 "  license: {name: Apache-2.0}\n"
                 "servers:\n"
                 "  - {url: 'http://localhost', description: 'Unix sockets: curl --unix-socket /run/wasmcached/agent.sock http://localhost/v1/modules'}\n"

@@ -167,7 +167,8 @@ static bool item_read(const struct option_group *group, const struct option_plac
 bool option_read_group(const struct option_group *group, const struct option_place *place, const struct value *value, struct error *err)
 {
         if (value_get_kind(value) != (group->is_keyed ? VALUE_MAP : VALUE_LIST))
-                return option_refuse(place, err, "a value of type %s does not fit; allowed: %s", value_get_kind_name(value_get_kind(value)), group->is_keyed ? "a map with hosts as keys" : "a list of maps");
+                return option_refuse(place, err, "a value of type %s does not fit; allowed: %s", value_get_kind_name(value_get_kind(value)),
+                        group->is_keyed ? "a map with hosts as keys" : "a list of maps");
         size_t count = value_get_count(value);
         if (count > group->items_max)
                 return option_refuse(place, err, "%zu entries; allowed: at most %zu", count, group->items_max);

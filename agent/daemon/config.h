@@ -29,7 +29,8 @@ struct config {
         struct { const char *address; } metrics;
         struct { const char *root; int64_t max_size_bytes, high_watermark, low_watermark, lease_time_ms, scrub_rate_bytes; } store;
         struct {
-                int64_t slots, slots_per_host, timeout_ms, connect_timeout_ms, progress_timeout_ms, retries, max_layer_size_bytes, max_module_size_bytes, stale_if_error_ms, negative_time_ms;
+                int64_t slots, slots_per_host, timeout_ms, connect_timeout_ms, progress_timeout_ms, retries, max_layer_size_bytes, max_module_size_bytes,
+                        stale_if_error_ms, negative_time_ms;
         } pull;
         struct config_registry *registries; size_t registry_count;
         const char *registries_dir;
@@ -64,7 +65,8 @@ void config_print_json(const struct config *config, struct buffer *out);
 /* wasmcached.yaml(5) in mdoc, from the option table. */
 void config_print_manual(struct buffer *out);
 
-/* What differs between two configurations, as key names in the order of the table. Keys that need a restart keep in `next` what `running` has, so that `next` is what the daemon really does. */
+/* What differs between two configurations, as key names in the order of the table. Keys that need a restart keep in `next` what `running` has, so that `next` is what
+   the daemon really does. */
 struct config_changes { const char **applied, **restart; size_t applied_count, restart_count; };
 bool config_reload(const struct config *running, struct config *next, struct config_changes *ret_changes, struct error *err);
 void config_changes_fini(struct config_changes *changes);

@@ -1,5 +1,6 @@
 /*
- * How it goes: both configurations are written out option by option and compared as text; what differs is applied or needs a restart, by the table. What needs a restart is read back
+ * How it goes: both configurations are written out option by option and compared as text; what differs is applied or needs a restart, by the table. What needs a restart
+ *              is read back
  *              from the running configuration's text into the next one.
  * How it fails: it cannot for configurations that were read; an error would be ours (ERROR_INTERNAL).
  * How it ends: names in the changes point into the table; config_changes_fini() frees the arrays only.
@@ -42,7 +43,8 @@ static bool keep_running(const struct option *option, const struct option_group 
         return group ? option_read_group(group, &place, value, err) : option_read(option, &place, value, next, err);
 }
 
-static bool compare(const struct option *option, const struct option_group *group, const struct config *running, struct config *next, struct config_changes *changes, struct error *err)
+static bool compare(const struct option *option, const struct option_group *group, const struct config *running, struct config *next, struct config_changes *changes,
+        struct error *err)
 {
         CLEANUP(buffer_fini) struct buffer old = { 0 };
         CLEANUP(buffer_fini) struct buffer new = { 0 };

@@ -80,7 +80,8 @@ static bool refuse_value(const struct option *option, const struct option_place 
         if (option->type == OPTION_PROXY)
                 return option_refuse(place, err, "the value (not shown, it may hold a password) does not fit; allowed: %s", allowed.data);
         if (kind == VALUE_TEXT)
-                return option_refuse(place, err, "\"%s\" does not fit; allowed: %s", string_printable(value_get_text(value), value_get_text_bytes(value), shown, sizeof shown), allowed.data);
+                return option_refuse(place, err, "\"%s\" does not fit; allowed: %s", string_printable(value_get_text(value), value_get_text_bytes(value), shown,
+                        sizeof shown), allowed.data);
         if (kind == VALUE_INT)
                 return option_refuse(place, err, "%lld does not fit; allowed: %s", (long long)value_get_int(value), allowed.data);
         return option_refuse(place, err, "a value of type %s does not fit; allowed: %s", value_get_kind_name(kind), allowed.data);

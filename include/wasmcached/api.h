@@ -1,5 +1,6 @@
 /*
- * api: the HTTP/JSON front: routes, bodies, problems, events, metrics. Loop only. Given to serve as its handler; asks module for everything; what only the daemon knows comes by callbacks.
+ * api: the HTTP/JSON front: routes, bodies, problems, events, metrics. Loop only. Given to serve as its handler; asks module for everything; what only the daemon knows
+ *              comes by callbacks.
  */
 #pragma once
 #include <stdbool.h>

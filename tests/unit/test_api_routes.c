@@ -165,7 +165,8 @@ void module_want_unref(struct module_want **want)
 bool module_want_has_secret(const struct module_want *want) { return want->has_secret; }
 const char *module_source_name(enum module_source source) { return source == MODULE_SOURCE_CACHE ? "cache" : "pulled"; }
 static const struct module_object OBJECT = {
-        .path = "/m/default/" SHA ".wasm", .sha256 = SHA, .url = "oci://r.example/\"x\":v1", .digest = "sha256:" SHB, .size_bytes = 4711, .lease_id = "00ff", .lease_expires_s = 1767225600,
+        .path = "/m/default/" SHA ".wasm", .sha256 = SHA, .url = "oci://r.example/\"x\":v1", .digest = "sha256:" SHB, .size_bytes = 4711, .lease_id = "00ff",
+                .lease_expires_s = 1767225600,
         .urls = (const char *const[]){ "oci://r.example/x:v1", NULL }, .namespaces = (const char *const[]){ "default", NULL },
 };
 struct module_waiter *module_get(struct modules *modules, struct module_want *want, const struct module_caller *caller, module_answered answered, void *arg)
@@ -189,7 +190,8 @@ void module_waiter_cancel(struct module_waiter **waiter)
         world.cancels++;
         *waiter = NULL;
 }
-bool module_list(struct modules *modules, const struct module_caller *caller, const struct digest *after, size_t limit, void (*each)(void *arg, const struct module_object *object), void *arg)
+bool module_list(struct modules *modules, const struct module_caller *caller, const struct digest *after, size_t limit, void (*each)(void *arg,
+        const struct module_object *object), void *arg)
 {
         (void)modules;
         world.caller = *caller;
@@ -368,9 +370,11 @@ static struct serve_request *request_make(struct api_listener *listener, const c
 
 /* who, what → status, a piece of the answer or of its headers */
 static const struct { struct api_listener *listener; const char *method, *path, *body; struct pair header, query[3]; int status; const char *piece; } rows[] = {
-        { &agent, "POST", "/v1/modules", "{\"url\":\"a\"}", { 0 }, { { 0 } }, 200, "{\"path\":\"/m/default/" SHA ".wasm\",\"sha256\":\"" SHA "\",\"size\":4711,\"url\":\"oci://r.example/\\\"x\\\":v1\",\"digest\":\"sha256:" SHB
+        { &agent, "POST", "/v1/modules", "{\"url\":\"a\"}", { 0 }, { { 0 } }, 200,
+          "{\"path\":\"/m/default/" SHA ".wasm\",\"sha256\":\"" SHA "\",\"size\":4711,\"url\":\"oci://r.example/\\\"x\\\":v1\",\"digest\":\"sha256:" SHB
           "\",\"verified\":null,\"source\":\"cache\",\"lease\":{\"id\":\"00ff\",\"expires\":\"2026-01-01T00:00:00Z\"}}" },
-        { &agent, "POST", "/v1/modules", "{\"url\":\"a\",\"pullSecret\":{}}", { 0 }, { { 0 } }, 200, "\"source\":\"cache\",\"lease\":{\"id\":\"00ff\",\"expires\":\"2026-01-01T00:00:00Z\"}}" },
+        { &agent, "POST", "/v1/modules", "{\"url\":\"a\",\"pullSecret\":{}}", { 0 }, { { 0 } }, 200,
+          "\"source\":\"cache\",\"lease\":{\"id\":\"00ff\",\"expires\":\"2026-01-01T00:00:00Z\"}}" },
         { &agent, "POST", "/v1/modules", "{\"url\":\"a\"}", { "Content-Type", "application/json" }, { { 0 } }, 200, "lease" },
         { &agent, "POST", "/v1/modules", "{\"url\":\"a\"}", { "Content-Type", "Application/JSON; charset=utf-8" }, { { 0 } }, 200, "lease" },
         { &agent, "POST", "/v1/modules", "{\"url\":\"a\"}", { "Content-Type", "text/plain" }, { { 0 } }, 415, "\"code\":\"bad_request\"" },
@@ -470,7 +474,8 @@ static void test_rows(void **state)
                 memcpy(request->query, rows[i].query, sizeof rows[i].query);
                 ask(api, request);
                 if (request->answers != 1 || request->status != rows[i].status || (!strstr(request->answer, rows[i].piece) && !strstr(request->answer_headers, rows[i].piece)))
-                        fail_msg("row %zu: %s %s %s → %u answers, %d\n%s%s", i, rows[i].method, rows[i].path, rows[i].body, request->answers, request->status, request->answer_headers, request->answer);
+                        fail_msg("row %zu: %s %s %s → %u answers, %d\n%s%s", i, rows[i].method, rows[i].path, rows[i].body, request->answers, request->status,
+                                request->answer_headers, request->answer);
                 if (request->status >= 400 && rows[i].listener != &probe)
                         assert_string_equal(request->type, "application/problem+json");
                 assert_null(request->data);
@@ -486,7 +491,8 @@ static void test_memo(void **state)
         (void)state;
         struct api *api = api_make();
         const struct { struct api_listener *listener; const char *body; unsigned decodes; } steps[] = {
-                { &agent, "{\"url\":\"a\"}", 1 }, { &agent, "{\"url\":\"a\"}", 1 }, { &trusted, "{\"url\":\"a\"}", 2 }, { &agent, "{\"url\": \"a\"}", 3 }, { &agent, "{\"url\":\"a\"}", 3 },
+                { &agent, "{\"url\":\"a\"}", 1 }, { &agent, "{\"url\":\"a\"}", 1 }, { &trusted, "{\"url\":\"a\"}", 2 }, { &agent, "{\"url\": \"a\"}", 3 }, { &agent,
+                  "{\"url\":\"a\"}", 3 },
                 { &agent, "{\"url\":\"a\",\"pullSecret\":{}}", 4 }, { &agent, "{\"url\":\"a\",\"pullSecret\":{}}", 5 },
         };
         static char first[sizeof((struct serve_request *)NULL)->answer];
@@ -650,7 +656,8 @@ static void test_problem_of_serve(void **state)
 }
 
 static const struct { const char *accept; bool open; } accepts[] = {
-        { NULL, false }, { "", false }, { "*/*", false }, { "text/plain", false }, { "application/openmetrics-text", true }, { "application/openmetrics-text; version=1.0.0", true },
+        { NULL, false }, { "", false }, { "*/*", false }, { "text/plain", false }, { "application/openmetrics-text", true },
+          { "application/openmetrics-text; version=1.0.0", true },
         { "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1", true }, { "text/plain;q=0.9, application/openmetrics-text;q=0.1", false },
         { "application/openmetrics-text;q=0", false }, { "application/openmetrics-textual", false }, { "Application/OpenMetrics-Text", true },
 };
@@ -711,7 +718,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_rows), cmocka_unit_test(test_memo), cmocka_unit_test(test_waiting), cmocka_unit_test(test_refusals), cmocka_unit_test(test_caller),
-                cmocka_unit_test(test_events_follow), cmocka_unit_test(test_not_ready), cmocka_unit_test(test_problem_of_serve), cmocka_unit_test(test_metrics), cmocka_unit_test(test_openapi),
+                cmocka_unit_test(test_events_follow), cmocka_unit_test(test_not_ready), cmocka_unit_test(test_problem_of_serve), cmocka_unit_test(test_metrics),
+                        cmocka_unit_test(test_openapi),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,7 +43,8 @@ static const struct { const char *text, *error; } rows[] = {
         { "store: {max_size: -1}", "t.yaml:1: store.max_size: -1 does not fit" },
         { "store: {max_size: 1.5}", "t.yaml:1: store.max_size: a value of type number does not fit" },
         { "store: {max_size: [1]}", "t.yaml:1: store.max_size: a " },
-        { "store:\n  root: /a\n  max_sise: 1GiB\n", "t.yaml:3: store.max_sise: unknown key; did you mean \"max_size\"? allowed: root, max_size, high_watermark, low_watermark, lease_time, scrub_rate" },
+        { "store:\n  root: /a\n  max_sise: 1GiB\n",
+          "t.yaml:3: store.max_sise: unknown key; did you mean \"max_size\"? allowed: root, max_size, high_watermark, low_watermark, lease_time, scrub_rate" },
         { "stor: {}", "t.yaml:1: stor: unknown key; did you mean \"store\"?" },
         { "max_size: 1GiB", "t.yaml:1: max_size: unknown key here; did you mean \"store.max_size\"?" },
         { "zzzzzzzz: 1", "t.yaml:1: zzzzzzzz: unknown key; allowed: listeners, admin, metrics, store, pull, registries," },
@@ -201,7 +202,8 @@ static const char FULL[] =
         "metrics: {address: \"[::1]:9464\"}\n"
         "store: {root: /srv/w, max_size: 1536MiB, lease_time: 1h30m}\n"
         "pull: {slots: 2, stale_if_error: 1500ms}\n"
-        "registries: {\"r.example:5000\": {ca: /ca.pem, mirrors: [\"https://m.example/p\", \"http://n.example\"], token_realms: [t.example, \"u.example:8443\"]}, localhost: {plain_http: true}}\n"
+        "registries: {\"r.example:5000\": {ca: /ca.pem, mirrors: [\"https://m.example/p\", \"http://n.example\"], token_realms: [t.example, \"u.example:8443\"]}, "
+        "localhost: {plain_http: true}}\n"
         "files: {roots: [/srv/modules]}\n"
         "network: {block: [10.0.0.0/8], no_proxy: \"a, b\", https_proxy: \"http://p.example:3128\"}\n"
         "log: {level: off, format: json}\n";
@@ -358,7 +360,8 @@ static void test_load(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_refusals), cmocka_unit_test(test_defaults), cmocka_unit_test(test_module_dir_follows_root), cmocka_unit_test(test_print), cmocka_unit_test(test_json),
+                cmocka_unit_test(test_refusals), cmocka_unit_test(test_defaults), cmocka_unit_test(test_module_dir_follows_root), cmocka_unit_test(test_print),
+                        cmocka_unit_test(test_json),
                 cmocka_unit_test(test_password_not_shown), cmocka_unit_test(test_reload), cmocka_unit_test(test_rooms), cmocka_unit_test(test_manual), cmocka_unit_test(test_load),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
