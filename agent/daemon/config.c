@@ -193,6 +193,19 @@ bool option_read_group(const struct option_group *group, const struct option_pla
         return true;
 }
 
+/* "line 3, column 7: …" of the parser becomes "FILE:3: …", as everywhere. */
+static bool refuse_syntax(const char *file, struct error *err)
+{
+        size_t line = 0;
+        int used = 0;
+        CLEANUP(cleanup_free) char *text = string_copy(err->text);
+        if (sscanf(text, "line %zu%n", &line, &used) != 1)
+                return refuse_within(err, "%s", file);
+        const char *rest = text + used;
+        rest += strspn(rest, ",: ");
+        return refuse(err, ERROR_BAD_REQUEST, "%s:%zu: %s", file, line, rest);
+}
+
 bool config_parse(const char *text, size_t size_bytes, const char *file, struct config **ret_config, struct error *err)
 {
         CLEANUP(config_free) struct config *config = memory_new(1, sizeof *config);
@@ -204,7 +217,7 @@ bool config_parse(const char *text, size_t size_bytes, const char *file, struct 
 
         CLEANUP(value_free) struct value *document = NULL;
         if (!yaml_parse(text, size_bytes, ERROR_BAD_REQUEST, &document, err))
-                return refuse_within(err, "%s", file);
+                return refuse_syntax(file, err);
         struct option_place place = { config, file, "", 1 };
         if (value_get_kind(document) != VALUE_NULL && !map_read("", &place, document, config, err))
                 return false;

@@ -134,7 +134,7 @@ static const struct { const char *text, *error; } rows[] = {
         { "files: {roots: [srv]}", "files.roots: \"srv\" does not fit; allowed: a list of: an absolute path" },
         { "files: {roots: [\"\"]}", "files.roots: \"\" does not fit" },
         { "a: 1\na: 2\n", "t.yaml" },
-        { "a: [", "t.yaml" },
+        { "log: {}\na: [", "t.yaml:" },
 };
 
 static void test_refusals(void **state)
@@ -309,7 +309,7 @@ static void test_rooms(void **state)
         assert_string_equal(modules.mirrors[0].mirrors[1], "http://n.example");
         assert_string_equal(modules.file_roots[0], "/srv/modules");
         assert_string_equal(store.root, "/srv/w");
-        assert_int_equal(limits.header_max_bytes, 32 << 10);
+        assert_int_equal(limits.header_max_bytes, 8 << 10);
         config_to_listener(&config->listeners[0], &listener);
         assert_string_equal(listener.namespace, "team-a");
         config_to_listener(&config->listeners[1], &listener);
