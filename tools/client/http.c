@@ -1,5 +1,6 @@
 /*
- * How it goes: head line by line, then the body by its framing (RFC 9112 6.3), handed on piece by piece; nothing is kept here. Strict: the peer is our daemon, and what it would never send is somebody else.
+ * How it goes: head line by line, then the body by its framing (RFC 9112 6.3), handed on piece by piece; nothing is kept here. Strict: the peer is our daemon,
+ *              and what that would never send comes from somebody else.
  * How it fails: a line, count or framing outside the grammar or the limits ends the exchange; the connection is then of no more use.
  * How it ends: the body's last byte has been taken, or the taker wants no more.
  */

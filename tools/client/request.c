@@ -1,5 +1,6 @@
 /*
- * How it goes: the request goes out in one piece over the kept connection; if that one turns out to have ended, once more over a new one (every route of the daemon may be asked twice).
+ * How it goes: the request goes out in one piece over the kept connection; if that one turns out to have ended, once more over a new one (every route of the
+ *              daemon may be asked twice).
  * How it fails: not reached = WASMCACHE_UNREACHABLE; an answer of 400 and more = WASMCACHE_REFUSED with the daemon's own words (RFC 9457) in the error.
  * How it ends: after the body's last byte the connection is kept unless the daemon said otherwise; after any failure it is closed.
  */
@@ -33,7 +34,8 @@ static bool request_send(struct wasmcache *cache, const struct client_request *r
         CLEANUP(buffer_fini_secret) struct buffer out = { 0 };
 
         buffer_reserve(&out, strlen(request->path) + request->body_bytes + 512);        /* no copy of a secret stays behind in a block that grew */
-        buffer_printf(&out, "%s %s HTTP/1.1\r\nHost: wasmcached\r\nUser-Agent: libwasmcache/" WASMCACHED_VERSION "\r\nAccept: application/json, */*\r\n", request->method, request->path);
+        buffer_printf(&out, "%s %s HTTP/1.1\r\nHost: wasmcached\r\n", request->method, request->path);
+        buffer_append_text(&out, "User-Agent: libwasmcache/" WASMCACHED_VERSION "\r\nAccept: application/json, */*\r\n");
         if (request->body)
                 buffer_printf(&out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", request->body_bytes);
         else if (strcmp(request->method, "POST") == 0 || strcmp(request->method, "PUT") == 0)

@@ -60,7 +60,7 @@ char *query_escape(const char *text)
         return buffer_take(&out);
 }
 
-int daemon_resolve(struct ctl *ctl, const char *name, char ret_sha256[DIGEST_HEX_BYTES], struct value **ret_object)
+int daemon_resolve(struct ctl *ctl, const char *name, char ret_sha256[DIGEST_HEX_BYTES])
 {
         CLEANUP(value_free) struct value *object = NULL;
         CLEANUP(cleanup_free) char *escaped = query_escape(name);
@@ -74,7 +74,5 @@ int daemon_resolve(struct ctl *ctl, const char *name, char ret_sha256[DIGEST_HEX
         if (!sha256 || !digest_parse_hex(sha256, &digest))
                 return report_local("is that wasmcached's socket?", "the daemon does not say which module %s is", name);
         strcpy(ret_sha256, sha256);
-        if (ret_object)
-                *ret_object = TAKE(object);
         return WASMCACHE_OK;
 }

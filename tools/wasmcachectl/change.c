@@ -18,7 +18,7 @@ static int each_module(struct ctl *ctl, const char *method, const char *route, c
                 CLEANUP(value_free) struct value *answer = NULL;
                 CLEANUP(cleanup_free) char *path = NULL;
 
-                int result = daemon_resolve(ctl, ctl->arguments[i], sha256, NULL);
+                int result = daemon_resolve(ctl, ctl->arguments[i], sha256);
                 if (result == WASMCACHE_OK) {
                         path = string_format("%s/%s", route, sha256);
                         result = daemon_ask(ctl, method, path, NULL, &answer);
@@ -109,7 +109,7 @@ int command_verify(struct ctl *ctl)
         char sha256[DIGEST_HEX_BYTES];
 
         if (ctl->argument_count == 1) {
-                int resolved = daemon_resolve(ctl, ctl->arguments[0], sha256, NULL);
+                int resolved = daemon_resolve(ctl, ctl->arguments[0], sha256);
                 if (resolved != WASMCACHE_OK)
                         return resolved;
                 body = string_format("{\"sha256\":\"%s\"}", sha256);

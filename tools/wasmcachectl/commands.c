@@ -13,13 +13,18 @@ enum {
 
 const struct command command_rows[] = {
         { "get", "URL", "get a module and print its path", 1, 1, REQUEST_OPTIONS | OPTION_BIT(OPTION_NO_PROGRESS), SOCKET_ANY, command_get,
-          { "get oci://registry.example/team/authz:v1", "get registry.example/team/authz@sha256:…  # no scheme means OCI", "get https://files.example/authz.wasm --sha256 4a1f…" },
-          "URL is oci://, http://, https://, file:// or an OCI reference without a scheme. Nothing but the path goes to standard output. A pull that outlives --timeout goes on in the daemon." },
+          { "get oci://registry.example/team/authz:v1", "get registry.example/team/authz@sha256:…  # no scheme means OCI",
+            "get https://files.example/authz.wasm --sha256 4a1f…" },
+          "URL is oci://, http://, https://, file:// or an OCI reference without a scheme. Nothing but the path goes to standard output.\n"
+          "A pull that outlives --timeout goes on in the daemon." },
         { "ls", "", "list the modules that are here", 0, 0, 0, SOCKET_ANY, command_ls, { "ls", "ls -o json | jq -r '.modules[].path'" }, NULL },
-        { "inspect", "REF|SHA", "everything known of one module", 1, 1, 0, SOCKET_ADMIN, command_inspect, { "inspect registry.example/team/authz:v1", "inspect 4a1f09c2  # a unique prefix of 8 or more" }, NULL },
+        { "inspect", "REF|SHA", "everything known of one module", 1, 1, 0, SOCKET_ADMIN, command_inspect,
+          { "inspect registry.example/team/authz:v1", "inspect 4a1f09c2  # a unique prefix of 8 or more" }, NULL },
         { "explain", "URL", "tell why a request would hit, miss or be refused", 1, 1, REQUEST_OPTIONS, SOCKET_ADMIN, command_explain,
-          { "explain registry.example/team/authz:v1 -n team-a --secret pull" }, "Nothing is changed and no registry is asked. The exit status is 0 whenever there is an explanation." },
-        { "refresh", "[URL...]", "forget refusals and ask the source again, of every reference without URL", 0, ARGUMENTS_MAX, 0, SOCKET_ADMIN, command_refresh, { "refresh registry.example/team/authz:v1", "refresh" }, NULL },
+          { "explain registry.example/team/authz:v1 -n team-a --secret pull" },
+          "Nothing is changed and no registry is asked. The exit status is 0 whenever there is an explanation." },
+        { "refresh", "[URL...]", "forget refusals and ask the source again, of every reference without URL", 0, ARGUMENTS_MAX, 0, SOCKET_ADMIN, command_refresh,
+          { "refresh registry.example/team/authz:v1", "refresh" }, NULL },
         { "rm", "REF|SHA...", "remove modules that nobody uses", 1, ARGUMENTS_MAX, 0, SOCKET_ADMIN, command_rm, { "rm registry.example/team/old:v1" }, NULL },
         { "pin", "REF|SHA...", "keep modules whatever the store's budget says", 1, ARGUMENTS_MAX, 0, SOCKET_ADMIN, command_pin, { "pin registry.example/team/authz:v1" }, NULL },
         { "unpin", "REF|SHA...", "let modules go when room is needed", 1, ARGUMENTS_MAX, 0, SOCKET_ADMIN, command_unpin, { "unpin 4a1f09c2" }, NULL },

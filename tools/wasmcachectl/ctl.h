@@ -76,8 +76,8 @@ int daemon_connect(struct ctl *ctl);
 int daemon_ask(struct ctl *ctl, const char *method, const char *path, const char *body, struct value **ret_answer);
 /* `?name=value` escaped for a path; owned by the caller. */
 char *query_escape(const char *text);
-/* The sha256 of what REF|SHA names, asked of the daemon; with the inspected object if ret_object is not NULL. */
-int daemon_resolve(struct ctl *ctl, const char *name, char ret_sha256[DIGEST_HEX_BYTES], struct value **ret_object);
+/* The sha256 of what REF|SHA names, asked of the daemon. */
+int daemon_resolve(struct ctl *ctl, const char *name, char ret_sha256[DIGEST_HEX_BYTES]);
 
 /* output.c */
 void output_value(const struct ctl *ctl, const struct value *value);         /* as -o says; table = indented lines for people */

@@ -74,8 +74,8 @@ static int wish_make(const struct ctl *ctl, struct wish *ret_wish)
                 ret_wish->resource_name = string_copy_bytes(resource, (size_t)(at - resource));
         ret_wish->request = (struct wasmcache_request){
                 .url = ctl->arguments[0], .sha256 = ctl->options[OPTION_SHA256], .image_pull_policy = ctl->options[OPTION_POLICY], .image_pull_secret = ctl->options[OPTION_SECRET],
-                .verification_key = ret_wish->key.data, .ns = ctl->options[OPTION_NAMESPACE], .resource_name = ret_wish->resource_name, .resource_version = resource ? at + 1 : NULL,
-                .pull_secret = ret_wish->pull_secret.data, .timeout = ctl->options[OPTION_TIMEOUT],
+                .verification_key = ret_wish->key.data, .ns = ctl->options[OPTION_NAMESPACE], .resource_name = ret_wish->resource_name,
+                .resource_version = resource ? at + 1 : NULL, .pull_secret = ret_wish->pull_secret.data, .timeout = ctl->options[OPTION_TIMEOUT],
         };
         return WASMCACHE_OK;
 }

@@ -38,7 +38,8 @@ void help_show(void)
 
 void help_show_command(const struct command *command)
 {
-        printf("Usage: wasmcachectl %s [OPTION...]%s%s\n\n%c%s.\n", command->name, *command->arguments ? " " : "", command->arguments, command->help[0] - 'a' + 'A', command->help + 1);
+        printf("Usage: wasmcachectl %s [OPTION...]%s%s\n\n", command->name, *command->arguments ? " " : "", command->arguments);
+        printf("%c%s.\n", command->help[0] - 'a' + 'A', command->help + 1);
         if (command->notes)
                 printf("%s\n", command->notes);
         puts("\nOptions:");
@@ -74,9 +75,9 @@ static void candidate(const char *prefix, const char *dashes, const char *name)
 
 static const struct option_row *option_of_word(const char *word)
 {
-        for (int i = 0; i < OPTION_COUNT; i++)
-                if ((string_starts_with(word, "--") && strcmp(word + 2, option_rows[i].name) == 0) || (option_rows[i].letter && word[0] == '-' && word[1] == option_rows[i].letter && !word[2]))
-                        return &option_rows[i];
+        for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
+                if ((string_starts_with(word, "--") && strcmp(word + 2, row->name) == 0) || (row->letter && word[0] == '-' && word[1] == row->letter && !word[2]))
+                        return row;
         return NULL;
 }
 

@@ -1,5 +1,6 @@
 /*
- * How it goes: index.json → descriptors → manifests (nested indexes followed) → the layer chosen by the rule of [oci] 5.3 → module, each blob hashed and counted before it is used.
+ * How it goes: index.json → descriptors → manifests (nested indexes followed) → the layer chosen by the rule of [oci] 5.3 → module; each
+ *              blob hashed and counted before it is used.
  * How it fails: the first blob that is not what its descriptor says ends it, by name; an index in which nothing holds Wasm is refused.
  * How it ends: temporary files are unlinked as soon as they are open.
  */
@@ -37,7 +38,7 @@ static bool blob_read(struct layout *layout, const struct value *descriptor, uin
         const char *text = text_member(descriptor, "digest");
         const struct value *size = value_get_member(descriptor, "size");
         struct digest wanted, found;
-        char name[DIGEST_TEXT_BYTES + 8], hex[DIGEST_TEXT_BYTES];
+        char name[DIGEST_TEXT_BYTES + 16], hex[DIGEST_TEXT_BYTES];
 
         if (!text || value_get_kind(size) != VALUE_INT || value_get_int(size) < 0)
                 return refuse(err, ERROR_BAD_REQUEST, "a descriptor without digest or size");
@@ -70,7 +71,8 @@ static bool type_is_one_of(const char *type, const char *const *types)
 static bool layer_is_raw(const char *type)
 {
         static const char *const types[] = {
-                "application/vnd.module.wasm.content.layer.v1+wasm", "application/wasm", "application/vnd.wasm.content.layer.v1+wasm", "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm", NULL,
+                "application/vnd.module.wasm.content.layer.v1+wasm", "application/wasm", "application/vnd.wasm.content.layer.v1+wasm",
+                "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm", NULL,
         };
         return type_is_one_of(type, types);
 }
@@ -140,8 +142,8 @@ static bool module_check(int fd, struct error *err)
 
 static bool image_take(struct import_walk *walk, const struct value *manifest, const struct image *image, struct error *err)
 {
-        const struct value *layer;
-        bool is_raw;
+        const struct value *layer = NULL;
+        bool is_raw = false;
         if (!layer_choose(manifest, &layer, &is_raw, err))
                 return false;
 

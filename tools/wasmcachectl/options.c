@@ -1,5 +1,6 @@
 /*
- * How it goes: one pass over the words; options may stand anywhere, "--" ends them; the first other word is the command. Then the command's own rules: which options, how many arguments.
+ * How it goes: one pass over the words; options may stand anywhere, "--" ends them; the first other word is the command.
+ *              Then the command's own rules: which options, how many arguments.
  * How it fails: the first thing that is wrong is named, with the nearest name there is; false.
  * How it ends: the struct points into argv.
  */
@@ -91,7 +92,8 @@ static const char *option_name_at(size_t index, const void *arg)
 static void usage_unknown_option(const struct command *command, const char *word)
 {
         const char *nearest = word[1] == '-' ? nearest_name(word + 2, option_name_at, OPTION_COUNT, command) : NULL;
-        CLEANUP(cleanup_free) char *hint = nearest ? string_format("did you mean --%s?", nearest) : string_format("`wasmcachectl %s--help` lists the options", command ? "COMMAND " : "");
+        const char *name = command ? command->name : "COMMAND";
+        CLEANUP(cleanup_free) char *hint = nearest ? string_format("did you mean --%s?", nearest) : string_format("`wasmcachectl %s --help` lists the options", name);
         report_usage(hint, "unknown option %s", word);
 }
 
@@ -185,7 +187,7 @@ static bool word_take(const char *word, struct ctl *ctl)
 static bool command_check(const struct ctl *ctl)
 {
         const struct command *command = ctl->command;
-        CLEANUP(cleanup_free) char *usage = string_format("usage: wasmcachectl %s%s%s, `wasmcachectl %s --help` tells more", command->name, *command->arguments ? " " : "", command->arguments, command->name);
+        CLEANUP(cleanup_free) char *usage = string_format("usage: wasmcachectl %s%s%s; its --help tells more", command->name, *command->arguments ? " " : "", command->arguments);
 
         for (int i = 0; i < OPTION_COUNT; i++)
                 if (ctl->options[i] && !(options_allowed(command) & OPTION_BIT(i))) {

@@ -59,7 +59,10 @@ static void draw(struct progress *progress, uint64_t bytes, int64_t total, int64
 /* Whether an event is of our pull: daemons name the url as asked or with its scheme. */
 static bool url_matches(const char *event_url, const char *url)
 {
-        return event_url && (string_equal(event_url, url) || (string_starts_with_nocase(event_url, "oci://") && string_equal(event_url + 6, string_starts_with_nocase(url, "oci://") ? url + 6 : url)));
+        const char *bare = string_starts_with_nocase(url, "oci://") ? url + 6 : url;
+        if (!event_url)
+                return false;
+        return string_equal(string_starts_with_nocase(event_url, "oci://") ? event_url + 6 : event_url, bare);
 }
 
 static void line_take(struct progress *progress, const char *text, size_t size_bytes)

@@ -1,6 +1,6 @@
 /*
- * How it goes: import: each module of the layout goes into a file that only root and the daemon can reach, and the daemon is told where. export: the module's bytes come over the socket
- *              and stand as the one raw layer of a Wasm-variant image, whose digests are all known before the first byte.
+ * How it goes: import: each module of the layout goes into a file that only root and the daemon can reach, and the daemon is told where.
+ *              export: the module's bytes come over the socket and stand as the one raw layer of a Wasm-variant image, whose digests are all known before the first byte.
  * How it fails: what the daemon sends is hashed again; a layout that could not be finished is not there.
  * How it ends: the temporary folder is removed in every case.
  */
@@ -248,7 +248,10 @@ int command_export(struct ctl *ctl)
         char sha256[DIGEST_HEX_BYTES];
         struct error err = { 0 };
 
-        int result = daemon_resolve(ctl, ctl->arguments[0], sha256, &object);
+        int result = daemon_resolve(ctl, ctl->arguments[0], sha256);
+        CLEANUP(cleanup_free) char *path = string_format("/v1/modules/%s", result == WASMCACHE_OK ? sha256 : "");
+        if (result == WASMCACHE_OK)
+                result = daemon_ask(ctl, "GET", path, NULL, &object);
         if (result != WASMCACHE_OK)
                 return result;
         const struct value *size = value_get_member(object, "size");
