@@ -121,6 +121,18 @@ def test_routes(peer, words, request_wanted):
     assert log[-1] == request_wanted
 
 
+def test_refresh_that_fails_is_told(peer):
+    ran = ctl(peer(answer(body={'asked': 1, 'unchanged': 0, 'failed': [{'url': URL, 'code': 'upstream_unreachable', 'detail': 'no route'}]})), 'refresh', URL)
+    assert ran.returncode == 1 and 'no route' in ran.stdout
+
+
+@pytest.mark.parametrize('asked, told', [(URL, URL), ('registry.example/a', 'oci://registry.example/a:latest'), ('a/b', 'oci://docker.io/a/b:latest'), ('OCI://Registry.example/a:v1', 'oci://registry.example/a:v1'),
+                                         ('h:5000/a:v1@sha256:' + 'a' * 64, 'oci://h:5000/a@sha256:' + 'a' * 64), ('https://h/x.wasm', 'https://h/x.wasm')])
+def test_progress_knows_the_daemons_name_of_a_url(peer, asked, told):
+    _, shown, status = run_on_terminal(['get', asked], peer(progress_script(threading.Event(), told)).path)
+    assert status == 0 and b'25%' in shown
+
+
 def test_verify_with_damage_fails(peer):
     ran = ctl(peer(answer(body={'checked': 2, 'damaged': [SHA]})), 'verify')
     assert ran.returncode == 1 and SHA in ran.stdout
@@ -187,7 +199,7 @@ def run_on_terminal(words, path, env=None):
     return process.communicate()[0], shown, process.returncode
 
 
-def progress_script(ready):
+def progress_script(ready, url=URL):
     def events(connection):
         def line(**event):
             data = json.dumps(event).encode() + b'\n'
@@ -195,7 +207,7 @@ def progress_script(ready):
         connection.sendall(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')
         line(number=1, type='progress', url='registry.example/other:v1', bytes=5, total=10)
         for done in (0, 1 << 20, 2 << 20):
-            line(number=2, type='progress', url=URL, bytes=done, total=4 << 20)
+            line(number=2, type='progress', url=url, bytes=done, total=4 << 20)
             time.sleep(0.15)
         ready.set()
         connection.recv(1)

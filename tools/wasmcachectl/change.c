@@ -72,7 +72,12 @@ static int refresh_one(struct ctl *ctl, const char *url)
         if (url)
                 json_put_text(&writer, "url", url);
         json_close_map(&writer);
-        return post(ctl, "/v1/refresh", body.data, NULL);
+
+        CLEANUP(value_free) struct value *answer = NULL;
+        int result = post(ctl, "/v1/refresh", body.data, &answer);
+        if (result == WASMCACHE_OK && value_get_count(value_get_member(answer, "failed")) > 0)
+                return report_local("what was here before is still handed out; the details above say what the source answered", "some sources could not be asked");
+        return result;
 }
 
 int command_refresh(struct ctl *ctl)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include "ctl.h"
@@ -16,7 +17,7 @@ enum { LINE_MAX_BYTES = 64 << 10, DRAW_EVERY_MS = 100, RATE_WINDOW_MS = 500, BAR
 struct progress {
         pthread_t thread;
         struct wasmcache *cache;
-        const char *url;
+        char *url;                                /* normalised */
         struct buffer line;                       /* what has come of the current line of events */
         bool has_drawn, colours;
         int64_t started_ms, drawn_ms;
@@ -56,13 +57,27 @@ static void draw(struct progress *progress, uint64_t bytes, int64_t total, int64
         progress->drawn_ms = now_ms;
 }
 
-/* Whether an event is of our pull: daemons name the url as asked or with its scheme. */
+/* The url as the daemon names it, without "oci://": no tag is "latest", a digest makes the tag unimportant. */
+static char *url_normalise(const char *url)
+{
+        const char *bare = string_starts_with_nocase(url, "oci://") ? url + 6 : url, *slash = strrchr(bare, '/'), *last = slash ? slash + 1 : bare;
+        const char *at = strchr(last, '@'), *colon = strchr(last, ':');
+
+        if (strstr(bare, "://") || (!at && colon))
+                return string_copy(bare);
+        if (!at)
+                return string_format("%s:latest", bare);
+        return string_format("%.*s%s", (int)((colon && colon < at ? colon : at) - bare), bare, at);
+}
+
+/* Whether an event is of our pull; a name without a registry has got one in front of it. */
 static bool url_matches(const char *event_url, const char *url)
 {
-        const char *bare = string_starts_with_nocase(url, "oci://") ? url + 6 : url;
         if (!event_url)
                 return false;
-        return string_equal(string_starts_with_nocase(event_url, "oci://") ? event_url + 6 : event_url, bare);
+        const char *bare = string_starts_with_nocase(event_url, "oci://") ? event_url + 6 : event_url;
+        size_t length = strlen(bare), url_length = strlen(url);
+        return length >= url_length && strcasecmp(bare + length - url_length, url) == 0 && (length == url_length || bare[length - url_length - 1] == '/');
 }
 
 static void line_take(struct progress *progress, const char *text, size_t size_bytes)
@@ -117,11 +132,12 @@ struct progress *progress_start(const struct ctl *ctl, const char *url)
                 return NULL;
 
         struct progress *progress = memory_new(1, sizeof *progress);
-        progress->url = url;
+        progress->url = url_normalise(url);
         progress->line.limit = LINE_MAX_BYTES;
         progress->colours = output_has_colours(STDERR_FILENO);
         if (wasmcache_connect(ctl->socket_path, &progress->cache, &ignored) != WASMCACHE_OK || pthread_create(&progress->thread, NULL, events_follow, progress) != 0) {
                 wasmcache_close(progress->cache);
+                free(progress->url);
                 free(TAKE(progress));
         }
         return progress;
@@ -139,5 +155,6 @@ void progress_stop(struct progress **progress)
                 fputs("\r\033[K", stderr);
         wasmcache_close(ended->cache);
         buffer_fini(&ended->line);
+        free(ended->url);
         free(ended);
 }
