@@ -30,6 +30,8 @@ struct wasmcache_module;
 /* `socket_path` NULL: $WASMCACHED_SOCKET, else /run/wasmcached/agent.sock. Reconnects by itself when the daemon was restarted. */
 int wasmcache_connect(const char *socket_path, struct wasmcache **ret_cache, struct wasmcache_error *err);
 void wasmcache_close(struct wasmcache *cache);
+/* From any thread: the call under way on `cache`, and all later ones, return WASMCACHE_UNREACHABLE; then only close it. Ends a wasmcache_stream() that waits. */
+void wasmcache_interrupt(struct wasmcache *cache);
 
 /* NULL members are left out. pull_secret is a docker config JSON; it is wiped from buffers after sending. */
 struct wasmcache_request {
