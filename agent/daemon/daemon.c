@@ -1,0 +1,350 @@
+/*
+ * How it goes: configuration, loop, store, transport, modules, api, serve, listeners; then the loop runs. Each start_… step is undone by its line in stop.
+ * How it fails: a step that fails is logged with what it said, what was started is stopped in reverse, and the exit code tells the kind.
+ * How it ends: a first SIGTERM closes listeners, answers waiters, saves leases and lets the loop run empty; a second one ends the process at once (the store survives that).
+ */
+#include <malloc.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+#include <wasmcached/api.h>
+#include <wasmcached/fetch.h>
+#include <wasmcached/loop.h>
+#include <wasmcached/module.h>
+#include <wasmcached/registry.h>
+#include <wasmcached/serve.h>
+#include <wasmcached/store.h>
+#include "config.h"
+#include "daemon.h"
+
+enum { WORKERS_EXTRA = 6, STOP_GRACE_MS = 500 };           /* workers besides pull slots: links, leases, secrets, scrub, operators */
+
+struct daemon {
+        const char *config_path;
+        struct config *first, *running;                    /* listener tags borrow texts of `first` */
+        struct loop *loop;
+        struct store *store;
+        struct modules *modules;
+        struct api *api;
+        struct serve *serve;
+        struct api_listener *tags;
+        struct loop_signal *signals[3];
+        struct loop_timer *watchdog;
+        unsigned open_parts;                               /* of modules and serve, while stopping */
+        bool is_stopping;
+};
+
+/* No core with secrets in it, no ptrace by the same user, few arenas (threads come and go with pulls), many descriptors. */
+static void process_harden(void)
+{
+        struct rlimit files, core = { 0, 0 };
+
+        prctl(PR_SET_DUMPABLE, 0);
+        setrlimit(RLIMIT_CORE, &core);
+        if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+                files.rlim_cur = files.rlim_max;
+                setrlimit(RLIMIT_NOFILE, &files);
+        }
+        mallopt(M_ARENA_MAX, 2);
+        mallopt(M_TRIM_THRESHOLD, 1 << 20);
+        umask(022);
+}
+
+/* ---- what the api asks ---- */
+
+static void config_answer(void *arg, struct buffer *ret_json)
+{
+        config_print_json(((struct daemon *)arg)->running, ret_json);
+}
+
+static bool transport_new(struct config *config, struct fetch_client **ret_fetch, struct registry **ret_registry, struct error *err)
+{
+        struct fetch_options fetch_options;
+        struct registry_options registry_options;
+
+        config_to_fetch_options(config, &fetch_options);
+        config_to_registry_options(config, &registry_options);
+        if (!fetch_client_new(&fetch_options, ret_fetch, err))
+                return false;
+        *ret_registry = registry_new(*ret_fetch, &registry_options);
+        return true;
+}
+
+/* All or nothing: the new configuration is read, checked and turned into rooms' options before anything running is touched. */
+static bool reload_apply(struct daemon *daemon, struct config *next, struct error *err)
+{
+        CLEANUP(fetch_client_unref) struct fetch_client *fetch = NULL;
+        struct registry *registry = NULL;
+        struct modules_options modules_options;
+        struct serve_limits limits;
+
+        if (!transport_new(next, &fetch, &registry, err))
+                return false;
+        config_to_modules_options(next, &modules_options);
+        if (!modules_reload(daemon->modules, fetch, registry, &modules_options, err)) {
+                registry_free(&registry);
+                return false;
+        }
+        config_to_serve_limits(next, &limits);
+        serve_set_limits(daemon->serve, &limits);
+        config_apply_log(next);
+        return true;
+}
+
+static bool reload(void *arg, struct buffer *ret_json, struct error *err)
+{
+        struct daemon *daemon = arg;
+        CLEANUP(config_free) struct config *next = NULL;
+        CLEANUP(config_changes_fini) struct config_changes changes = { 0 };
+
+        if (!config_load(daemon->config_path, &next, err) || !config_reload(daemon->running, next, &changes, err) || !reload_apply(daemon, next, err))
+                return false;
+        if (daemon->running != daemon->first)
+                config_free(&daemon->running);
+        daemon->running = TAKE(next);
+        config_changes_print_json(&changes, ret_json);
+        module_event_emit(daemon->modules, &(struct module_event){ .wall_ms = clock_get_wall_ms(), .type = "reloaded", .detail = ret_json->data, .total = -1 });
+        return true;
+}
+
+static void readiness(void *arg, struct buffer *ret_reasons)
+{
+        struct daemon *daemon = arg;
+
+        if (daemon->is_stopping)
+                buffer_append_text(ret_reasons, "stopping\n");
+        if (store_get_health(daemon->store) == STORE_FAILING)
+                buffer_append_text(ret_reasons, "the store's disk fails: hits are served, nothing new is kept\n");
+}
+
+/* ---- stop ---- */
+
+static void part_closed(void *arg)
+{
+        struct daemon *daemon = arg;
+
+        if (--daemon->open_parts == 0)
+                loop_stop(daemon->loop);
+}
+
+static void stop(void *arg)
+{
+        struct daemon *daemon = arg;
+
+        if (daemon->is_stopping)
+                _exit(DAEMON_EXIT_FAILED);                 /* the second signal */
+        daemon->is_stopping = true;
+        sd_notify(0, "STOPPING=1");
+        LOG_INFO("stopping", LOG_NUMBER("pid", getpid()));
+        daemon->open_parts = 2;
+        api_close(daemon->api);
+        modules_close(daemon->modules, part_closed, daemon);
+        serve_close(daemon->serve, STOP_GRACE_MS, part_closed, daemon);
+}
+
+static void reload_by_signal(void *arg)
+{
+        struct daemon *daemon = arg;
+        CLEANUP(buffer_fini) struct buffer changes = { 0 };
+        struct error err;
+
+        if (daemon->is_stopping)
+                return;
+        sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_get_us());
+        if (reload(daemon, &changes, &err))
+                LOG_INFO("reloaded", LOG_TEXT("changes", changes.data));
+        else
+                LOG_ERROR("reload_failed", LOG_TEXT("detail", err.text), LOG_TEXT("kept", "the configuration as it was"));
+        sd_notify(0, "READY=1");
+}
+
+static void watchdog_feed(void *arg)
+{
+        (void)arg;
+        sd_notify(0, "WATCHDOG=1");
+}
+
+/* ---- listeners ---- */
+
+/* The descriptor that systemd passed for the Unix socket at `path`; -1 if none. */
+static int passed_fd(int count, const char *path)
+{
+        for (int i = 0; i < count; i++)
+                if (sd_is_socket_unix(SD_LISTEN_FDS_START + i, SOCK_STREAM, 1, path, 0) > 0)
+                        return SD_LISTEN_FDS_START + i;
+        return -1;
+}
+
+static bool listen_unix(struct daemon *daemon, int passed_count, const struct config_listener *listener, struct api_listener *tag, struct error *err)
+{
+        int fd = passed_fd(passed_count, listener->path);
+
+        if (fd >= 0)
+                return serve_listen_fd(daemon->serve, fd, tag, err);
+        return serve_listen_unix(daemon->serve, listener->path, (mode_t)listener->mode, tag, err);
+}
+
+static bool start_listeners(struct daemon *daemon, struct error *err)
+{
+        struct config *config = daemon->first;
+        int passed_count = sd_listen_fds(1);
+        struct config_listener admin = { .path = config->admin.path, .mode = config->admin.mode };
+
+        daemon->tags = memory_new(config->listener_count + 2, sizeof *daemon->tags);
+        struct api_listener *admin_tag = &daemon->tags[config->listener_count], *metrics_tag = admin_tag + 1;
+        for (size_t i = 0; i < config->listener_count; i++) {
+                config_to_listener(&config->listeners[i], &daemon->tags[i]);
+                if (!listen_unix(daemon, passed_count, &config->listeners[i], &daemon->tags[i], err))
+                        return false;
+        }
+        config_to_admin_listener(config, admin_tag);
+        if (!listen_unix(daemon, passed_count, &admin, admin_tag, err))
+                return false;
+        config_to_metrics_listener(metrics_tag);
+        return !*config->metrics.address || serve_listen_tcp(daemon->serve, config->metrics.address, metrics_tag, NULL, err);
+}
+
+/* ---- start ---- */
+
+static void report_log(const struct store_report *report)
+{
+        if (report->adopted || report->removed || report->quarantined || report->dropped_rows || report->index_rebuilt)
+                LOG_WARN("store_recovered", LOG_NUMBER("adopted", report->adopted), LOG_NUMBER("removed", report->removed), LOG_NUMBER("quarantined", report->quarantined),
+                        LOG_NUMBER("dropped_rows", report->dropped_rows), LOG_NUMBER("index_rebuilt", report->index_rebuilt));
+}
+
+static bool start_store(struct daemon *daemon, struct error *err)
+{
+        struct store_options options;
+        struct store_report report = { 0 };
+
+        config_to_store_options(daemon->first, &options);
+        if (!store_open(&options, &daemon->store, &report, err))
+                return false;
+        report_log(&report);
+        return true;
+}
+
+static bool start_modules(struct daemon *daemon, struct error *err)
+{
+        CLEANUP(fetch_client_unref) struct fetch_client *fetch = NULL;
+        struct registry *registry = NULL;
+        struct modules_options options;
+
+        if (!transport_new(daemon->first, &fetch, &registry, err))
+                return false;
+        config_to_modules_options(daemon->first, &options);
+        if (modules_new(daemon->loop, daemon->store, fetch, registry, &options, &daemon->modules, err))
+                return true;
+        registry_free(&registry);
+        return false;
+}
+
+static bool start_serve(struct daemon *daemon, struct error *err)
+{
+        struct serve_limits limits;
+        struct api_options options = {
+                .loop = daemon->loop, .modules = daemon->modules, .version = WASMCACHED_VERSION,
+                .callbacks = { .arg = daemon, .config = config_answer, .reload = reload, .readiness = readiness },
+        };
+
+        daemon->api = api_new(&options);
+        config_to_serve_limits(daemon->first, &limits);
+        if (!serve_new(daemon->loop, &limits, api_get_handler(daemon->api), &daemon->serve, err))
+                return false;
+        api_set_serve(daemon->api, daemon->serve);
+        return start_listeners(daemon, err);
+}
+
+static void start_signals(struct daemon *daemon)
+{
+        uint64_t watchdog_us = 0;
+
+        daemon->signals[0] = loop_signal_start(daemon->loop, SIGTERM, stop, daemon);
+        daemon->signals[1] = loop_signal_start(daemon->loop, SIGINT, stop, daemon);
+        daemon->signals[2] = loop_signal_start(daemon->loop, SIGHUP, reload_by_signal, daemon);
+        if (sd_watchdog_enabled(0, &watchdog_us) > 0)
+                daemon->watchdog = loop_timer_start(daemon->loop, 0, (int64_t)(watchdog_us / 3000), watchdog_feed, daemon);
+}
+
+static void tear_down(struct daemon *daemon)
+{
+        for (size_t i = 0; i < COUNT_OF(daemon->signals); i++)
+                if (daemon->signals[i])
+                        loop_signal_cancel(&daemon->signals[i]);
+        loop_timer_cancel(&daemon->watchdog);
+        if (daemon->serve)
+                serve_free(&daemon->serve);
+        if (daemon->api) {
+                api_set_serve(daemon->api, NULL);
+                api_free(&daemon->api);
+        }
+        if (daemon->modules)
+                modules_free(&daemon->modules);
+        if (daemon->store)
+                store_close(&daemon->store);
+        if (daemon->loop)
+                loop_free(&daemon->loop);
+        free(daemon->tags);
+        if (daemon->running != daemon->first)
+                config_free(&daemon->running);
+        config_free(&daemon->first);
+}
+
+static enum daemon_exit failed(const char *step, const struct error *err, enum daemon_exit exit_code)
+{
+        LOG_ERROR("start_failed", LOG_TEXT("step", step), LOG_TEXT("code", error_get_row(err->code)->name), LOG_TEXT("detail", err->text));
+        return exit_code;
+}
+
+/* A failed start after modules or serve exist goes through the same stop as a signal. */
+static enum daemon_exit start(struct daemon *daemon)
+{
+        struct error err = { 0 };
+
+        if (!config_load(daemon->config_path, &daemon->first, &err))
+                return failed("configuration", &err, DAEMON_EXIT_USAGE);
+        daemon->running = daemon->first;
+        config_apply_log(daemon->first);
+        if (!loop_new((unsigned)daemon->first->pull.slots + WORKERS_EXTRA, &daemon->loop, &err))
+                return failed("loop", &err, DAEMON_EXIT_FAILED);
+        if (!start_store(daemon, &err))
+                return failed("store", &err, err.code == ERROR_BUSY ? DAEMON_EXIT_STORE_IN_USE : DAEMON_EXIT_FAILED);
+        if (!start_modules(daemon, &err))
+                return failed("modules", &err, DAEMON_EXIT_FAILED);
+        if (!start_serve(daemon, &err))
+                return failed("listeners", &err, DAEMON_EXIT_FAILED);
+        start_signals(daemon);
+        return DAEMON_EXIT_OK;
+}
+
+enum daemon_exit daemon_run(const char *config_path)
+{
+        struct daemon daemon = { .config_path = config_path };
+
+        process_harden();
+        enum daemon_exit exit_code = start(&daemon);
+        if (exit_code == DAEMON_EXIT_OK) {
+                LOG_INFO("ready", LOG_TEXT("version", WASMCACHED_VERSION), LOG_TEXT("store", daemon.first->store.root), LOG_TEXT("admin", daemon.first->admin.path), LOG_NUMBER("pid", getpid()));
+                sd_notify(0, "READY=1");
+                loop_run(daemon.loop);
+        } else if (daemon.serve) {
+                stop(&daemon);
+                loop_run(daemon.loop);
+        } else if (daemon.modules) {
+                daemon.open_parts = 1;
+                if (daemon.api)
+                        api_close(daemon.api);
+                modules_close(daemon.modules, part_closed, &daemon);
+                loop_run(daemon.loop);
+        }
+        tear_down(&daemon);
+        return exit_code;
+}

@@ -1,0 +1,109 @@
+/*
+ * How it goes: options are read by one table; the daemon runs in the foreground, logs to stderr and leaves the rest to its service manager.
+ * How it fails: usage and configuration errors are one line and exit code 2.
+ * How it ends: with the daemon's exit code.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "config.h"
+#include "daemon.h"
+
+static const struct option_row { const char *name, *argument, *help; } options[] = {
+        { "--config", "FILE", "configuration (default: $WASMCACHED_CONFIG, else " CONFIG_FILE_DEFAULT ", which may be absent)" },
+        { "--check-config", NULL, "reads the configuration, says what is wrong with it, and ends" },
+        { "--print-config", NULL, "prints the effective configuration as YAML, every option with its default and meaning" },
+        { "--print-manual", NULL, "prints wasmcached.yaml(5), made from the table of options" },
+        { "--version", NULL, "prints the version" },
+        { "--help", NULL, "prints this" },
+};
+
+static int help_print(void)
+{
+        puts("wasmcached: pulls Wasm modules for local proxies once, proves them, keeps them, and hands out file paths over a Unix socket\n\n"
+             "usage: wasmcached [--config FILE] [--check-config | --print-config]\n");
+        for (size_t i = 0; i < COUNT_OF(options); i++) {
+                char left[40];
+
+                snprintf(left, sizeof left, "%s%s%s", options[i].name, options[i].argument ? " " : "", options[i].argument ? options[i].argument : "");
+                printf("  %-18s %s\n", left, options[i].help);
+        }
+        puts("\nsignals: SIGHUP reads the configuration anew; SIGTERM, SIGINT stop, a second one at once\n"
+             "exit:    0 stopped in order, 1 failed, 2 usage or configuration, 3 the store is in use by another daemon\n"
+             "see:     wasmcached(8), wasmcached.yaml(5), wasmcachectl(1)");
+        return DAEMON_EXIT_OK;
+}
+
+static int usage(const char *word, const char *problem)
+{
+        fprintf(stderr, "wasmcached: %s: %s; see wasmcached --help\n", word, problem);
+        return DAEMON_EXIT_USAGE;
+}
+
+/* --check-config, --print-config, --print-manual */
+static int config_show(const char *path, const char *action)
+{
+        CLEANUP(buffer_fini) struct buffer text = { 0 };
+        CLEANUP(config_free) struct config *config = NULL;
+        struct error err;
+
+        if (strcmp(action, "--print-manual") == 0) {
+                config_print_manual(&text);
+        } else if (!config_load(path, &config, &err)) {
+                fprintf(stderr, "wasmcached: %s\n", err.text);
+                return DAEMON_EXIT_USAGE;
+        } else if (strcmp(action, "--print-config") == 0) {
+                config_print_yaml(config, &text);
+        } else {
+                buffer_printf(&text, "%s: the configuration is good\n", path ? path : CONFIG_FILE_DEFAULT);
+        }
+        fputs(text.data ? text.data : "", stdout);
+        return fflush(stdout) == 0 ? DAEMON_EXIT_OK : DAEMON_EXIT_FAILED;
+}
+
+static bool option_take(int argc, char **argv, int *at, const char **ret_name, const char **ret_argument)
+{
+        for (size_t i = 0; i < COUNT_OF(options); i++) {
+                size_t length = strlen(options[i].name);
+
+                if (strncmp(argv[*at], options[i].name, length) != 0)
+                        continue;
+                *ret_name = options[i].name;
+                *ret_argument = options[i].argument && argv[*at][length] == '=' ? argv[*at] + length + 1 : NULL;
+                if (*ret_argument)
+                        return true;
+                if (argv[*at][length] != '\0')
+                        continue;
+                if (options[i].argument)
+                        *ret_argument = *at + 1 < argc ? argv[++*at] : NULL;
+                return true;
+        }
+        return false;
+}
+
+int main(int argc, char **argv)
+{
+        const char *path = getenv("WASMCACHED_CONFIG"), *action = NULL;
+
+        if (path && !*path)
+                path = NULL;
+        for (int i = 1; i < argc; i++) {
+                const char *name, *argument;
+
+                if (!option_take(argc, argv, &i, &name, &argument))
+                        return usage(argv[i], "unknown argument");
+                if (strcmp(name, "--config") == 0 && (!argument || !*argument))
+                        return usage(name, "needs a file");
+                if (strcmp(name, "--config") == 0)
+                        path = argument;
+                else
+                        action = name;
+        }
+        if (!action)
+                return (int)daemon_run(path);
+        if (strcmp(action, "--help") == 0)
+                return help_print();
+        if (strcmp(action, "--version") == 0)
+                return puts("wasmcached " WASMCACHED_VERSION) < 0;
+        return config_show(path, action);
+}
