@@ -157,12 +157,13 @@ test:                           ## all tests: lint, unit, flow, fuzz corpus, cra
 	$(Q)$(MAKE) --no-print-directory VARIANT=test crash e2e
 
 RUN := tests/run
+chosen = $(foreach b,$(1),$(if $(or $(if $(T),,all),$(findstring $(T),$(b))),$(b)))
 unit: $(UNIT_BIN)               ## unit tests of VARIANT
-	$(Q)$(RUN) $(B) $(filter %$(T)%,$(foreach b,$(UNIT_BIN),$(if $(findstring $(T),$(b)),$(b))))
+	$(Q)$(RUN) $(B) $(call chosen,$(UNIT_BIN))
 flow: $(FLOW_BIN) programs      ## flow tests of VARIANT
-	$(Q)$(RUN) $(B) $(foreach b,$(FLOW_BIN),$(if $(findstring $(T),$(b)),$(b)))
+	$(Q)$(RUN) $(B) $(call chosen,$(FLOW_BIN))
 fuzz-replay: $(FUZZ_BIN)        ## every corpus file through its fuzz target
-	$(Q)$(RUN) $(B) --corpus $(foreach b,$(FUZZ_BIN),$(if $(findstring $(T),$(b)),$(b)))
+	$(Q)$(RUN) $(B) --corpus $(call chosen,$(FUZZ_BIN))
 e2e: programs                   ## the real daemon and CLI against real servers (PYTEST_ARGS)
 	$(Q)WASMCACHED_BUILD=$(abspath $(B)) $(PYTEST) -q -p no:cacheprovider tests/e2e $(PYTEST_ARGS)
 crash: $(CRASH_BIN) programs    ## kill -9 at every syscall boundary of commit and eviction
