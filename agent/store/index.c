@@ -310,12 +310,23 @@ static bool index_is_small(struct store *store)
         return fstatat(store->root_fd, "index.sqlite", &info, 0) == 0 && info.st_size <= CHECK_ALWAYS_BYTES;
 }
 
+/* The index names private repositories and holds this node's key: nobody else may read it. SQLite gives its log and shared memory the same mode. */
+static void index_file_protect(struct store *store)
+{
+        CLEANUP(cleanup_close) int fd = openat(store->root_fd, "index.sqlite", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+        if (fd >= 0)
+                (void)fchmod(fd, 0600);
+}
+
 /* The path goes through the configured root; `immutable` is for a read-only file system, where SQLite cannot make its shared memory. */
 static enum index_state connection_open(struct store *store, bool is_immutable, struct index_found *ret_found, struct error *err)
 {
         store->index.is_failed = store->index.is_corrupt = false;
         CLEANUP(cleanup_free) char *path = string_format("%s/index.sqlite", store->root);
         char *uri = sqlite3_mprintf("file:///proc/self/fd/%d/index.sqlite?immutable=1", store->root_fd);
+        if (!store->is_read_only)
+                index_file_protect(store);
         int flags = store->is_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
         int code = sqlite3_open_v2(is_immutable ? uri : path, &store->index.db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | (is_immutable ? SQLITE_OPEN_URI : 0), NULL);
         sqlite3_free(uri);

@@ -60,6 +60,8 @@ static bool schema_backup(struct store *store, int64_t version, struct error *er
         char name[64];
         snprintf(name, sizeof name, "index.sqlite.schema-%lld", (long long)version);
         unlinkat(store->root_fd, name, 0);        /* of a migration that did not end */
+        /* VACUUM INTO takes an empty file: made here so that the copy is as private as the index. */
+        CLEANUP(cleanup_close) int made = openat(store->root_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
         char *sql = sqlite3_mprintf("VACUUM INTO '%q/%q'", store->root, name);
         int code = fault_hit("store.backup") ? SQLITE_FULL : sqlite3_exec(store->index.db, sql, NULL, NULL, NULL);

@@ -262,6 +262,10 @@ static void test_handout(void **state)
         struct stat info;
         assert_int_equal(stat(fixture_path(fixture, "modules/team-a"), &info), 0);
         assert_int_equal(info.st_mode & 07777, 0755);
+        assert_int_equal(stat(fixture_path(fixture, "index.sqlite"), &info), 0);   /* names private repositories */
+        assert_int_equal(info.st_mode & 07777, 0600);
+        assert_int_equal(stat(fixture_path(fixture, "index.sqlite-wal"), &info), 0);
+        assert_int_equal(info.st_mode & 07777, 0600);
         assert_true(store_check_identity(fixture->store, &module.sha256, "team-a", &first));
         assert_true(store_link(fixture->store, &module.sha256, "team-b", &second, &fixture->err));
         assert_true(store_check_identity(fixture->store, &module.sha256, "team-a", &second));
