@@ -24,7 +24,7 @@ ifneq ($(filter-out clean help print-version,$(or $(MAKECMDGOALS),all)),)
     $(error missing development packages for: $(MISSING). tools/install-build-deps installs all of them on Debian 12)
   endif
   PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
-  PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES)) -lisal -lm
+  PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES)) -lisal
 endif
 IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null | head -n 1))
 ARCH     := $(shell uname -m)
@@ -118,7 +118,7 @@ $(B)/libwasmcache.a: $(call obj,$(CLIENT_SRC)) $(call obj,$(BASE_SRC))
 
 $(B)/libwasmcache.so: $(call obj,$(CLIENT_SRC)) $(call obj,$(BASE_SRC)) tools/client/libwasmcache.map
 	$(call say,LD,$@)
-	$(Q)$(CC) -shared -Wl,-soname,libwasmcache.so.0 -Wl,--version-script=tools/client/libwasmcache.map -o $@ $(filter %.o,$^) $(filter-out -pie,$(ALL_LDFLAGS)) -ljansson -lyaml -lcrypto -lm
+	$(Q)$(CC) -shared -Wl,-soname,libwasmcache.so.0 -Wl,--version-script=tools/client/libwasmcache.map -o $@ $(filter %.o,$^) $(filter-out -pie,$(ALL_LDFLAGS)) -ljansson -lyaml -lcrypto
 
 $(B)/wasmcache.pc: tools/client/wasmcache.pc.in Makefile
 	@mkdir -p $(@D)
@@ -126,7 +126,7 @@ $(B)/wasmcache.pc: tools/client/wasmcache.pc.in Makefile
 
 $(B)/wasmcachectl: $(call obj,$(CLI_SRC)) $(call obj,$(CLIENT_SRC)) $(B)/libbase.a
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) -ljansson -lyaml -lcrypto -larchive -lm
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) -ljansson -lyaml -lcrypto -larchive
 
 # ---- tests
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libagent.a

@@ -4,7 +4,6 @@
  * How it ends: nothing is kept.
  */
 #include <ctype.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,7 +163,7 @@ bool clock_parse_duration(const char *text, int64_t *ret_ms, struct error *err)
         }
         if (!*text || total_ms > limit_ms)
                 return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no duration: write it like 300ms, 30s, 5m or 1h30m", string_printable(text, strlen(text), shown, sizeof shown));
-        *ret_ms = (int64_t)ceil(total_ms);
+        *ret_ms = (int64_t)total_ms + (total_ms > (double)(int64_t)total_ms);       /* rounded up: 1ns is not "no time" */
         return true;
 }
 
@@ -192,7 +191,7 @@ bool size_parse(const char *text, uint64_t *ret_bytes, struct error *err)
         double amount;
         char shown[64];
 
-        if (!quantity_parse(&rest, units, true, &amount) || *rest != '\0' || amount > 9e15 || amount != floor(amount))
+        if (!quantity_parse(&rest, units, true, &amount) || *rest != '\0' || amount > 9e15 || amount != (double)(uint64_t)amount)
                 return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no size: write it like 4096, 512KiB, 64MiB or 10GiB", string_printable(text, strlen(text), shown, sizeof shown));
         *ret_bytes = (uint64_t)amount;
         return true;
