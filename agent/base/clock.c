@@ -186,7 +186,10 @@ void clock_format_duration(int64_t ms, char *ret_text, size_t size_bytes)
 
 bool size_parse(const char *text, uint64_t *ret_bytes, struct error *err)
 {
-        static const struct unit units[] = { { "B", 1 }, { "KiB", 1024 }, { "MiB", 1048576 }, { "GiB", 1073741824 }, { "TiB", 1099511627776 }, { "KB", 1e3 }, { "kB", 1e3 }, { "MB", 1e6 }, { "GB", 1e9 }, { "TB", 1e12 }, { NULL, 0 } };
+        static const struct unit units[] = {
+                { "B", 1 }, { "KiB", 1024 }, { "MiB", 1048576 }, { "GiB", 1073741824 }, { "TiB", 1099511627776 },
+                { "KB", 1e3 }, { "kB", 1e3 }, { "MB", 1e6 }, { "GB", 1e9 }, { "TB", 1e12 }, { NULL, 0 },
+        };
         const char *rest = text;
         double amount;
         char shown[64];

@@ -163,7 +163,7 @@ static bool component_valid(struct span part, bool *ret_upper)
 
 static bool path_check(struct span path, struct error *err)
 {
-        struct span part = path, rest;
+        struct span part = path, rest = { 0 };
         char text[SHOWN_BYTES];
         bool upper = false, more;
 

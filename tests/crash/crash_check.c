@@ -1,8 +1,11 @@
 /*
- * The invariant checker: crash_check ROOT PROMISES opens the store as the next start does and proves, of [performance] B2:
+ * The invariant checker: crash_check ROOT PROMISES opens the store as the next start does, PROMISES being what crash_commit said before it ended.
+ * How it goes: proves of [performance] B2, one after the other:
  *   I1/I2 every row names a file of the right size and digest, and its identity holds     I3 no file under a final name has other bytes     I4 no orphan: files = rows, tmp/ and
  *   quarantine/ empty     I5 grants are those that were given, for modules that are there     I6 what was leased is there, linked where it was     I7 the store opens by itself,
- *   and a second start finds nothing to do. PROMISES = what crash_commit said before it ended.
+ *   and a second start finds nothing to do.
+ * How it fails: one line for each invariant that is broken, all of them, then exit 1.
+ * How it ends: with the store closed; the caller removes the folder.
  */
 #include <dirent.h>
 #include <stdarg.h>

@@ -1,6 +1,8 @@
 /*
- * What is killed: one life of a store. crash_commit ROOT does a fixed sequence and says on stdout what it was promised, one line each, written at once; crash_check reads them.
- * A step that fails (injected ENOSPC, EIO) says nothing, and the sequence goes on. Exit: 0 when it came to its end.
+ * What is killed: one life of a store, crash_commit ROOT.
+ * How it goes: a fixed sequence; each thing that it was promised is one line on stdout, written at once; crash_check reads them.
+ * How it fails: a step that fails (injected ENOSPC, EIO) says nothing, and the sequence goes on.
+ * How it ends: killed somewhere, or with exit 0 at the end of the sequence.
  */
 #include <stdio.h>
 #include <string.h>

@@ -27,7 +27,7 @@ for path in files('.c', under=('tests',)):
         violations.append(f'{path}:1: tests/fuzz/corpus/{match[1]} has fewer than 5 files')
 
 HOSTS = r'(?<![\w.-])(?:registry\.npmjs\.org|(?:www\.)?npmjs\.com|pypi\.org|files\.pythonhosted\.org|(?:index\.|static\.)?crates\.io|rubygems\.org|proxy\.golang\.org|sum\.golang\.org|repo1?\.maven\.(?:apache\.)?org|' \
-        r'ghcr\.io|quay\.io|(?:[a-z]+\.)?gcr\.io|mcr\.microsoft\.com|public\.ecr\.aws|registry\.k8s\.io|registry\.gitlab\.com|wa\.dev)(?![\w-])'
+        r'ghcr\.io|quay\.io|(?:[a-z]+\.)?gcr\.io|mcr\.microsoft\.com|public\.ecr\.aws|registry\.k8s\.io|wa\.dev)(?![\w-])'
 for path in files('.c', '.h', '.py', '.sh', '.md', '.yaml', '.service', under=('agent', 'include', 'tools', 'tests', 'systemd', 'README.md')):
     if path.startswith(('tests/lint/', 'tests/fuzz/corpus/')):
         continue
