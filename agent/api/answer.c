@@ -10,7 +10,7 @@
 /* Seconds for Retry-After where the error does not know better: how long such a thing usually lasts. */
 static const unsigned RETRY_AFTER_S[ERROR_CODES] = {
         [ERROR_SIGNATURE_UNREACHABLE] = 5, [ERROR_UPSTREAM_UNREACHABLE] = 5, [ERROR_UPSTREAM_ERROR] = 5, [ERROR_RATE_LIMITED] = 10, [ERROR_TIMEOUT] = 1,
-                [ERROR_STORE_FULL] = 30, [ERROR_BUSY] = 1,
+                [ERROR_STORE_FULL] = 30, [ERROR_BUSY] = 1, [ERROR_INTERNAL] = 10,
 };
 
 struct buffer *api_scratch(struct api *api)

@@ -48,7 +48,7 @@ static const struct { const char *text, *error; } rows[] = {
         { "stor: {}", "t.yaml:1: stor: unknown key; did you mean \"store\"?" },
         { "max_size: 1GiB", "t.yaml:1: max_size: unknown key here; did you mean \"store.max_size\"?" },
         { "zzzzzzzz: 1", "t.yaml:1: zzzzzzzz: unknown key; allowed: listeners, admin, metrics, store, pull, registries," },
-        { "store: 1", "t.yaml:1: store: a value of type number does not fit; allowed: a map of keys" },
+        { "store: 1", "t.yaml:1: store: a value of type integer does not fit; allowed: a map of keys" },
         { "- a", "a map of keys" },
         { "store: {root: a/b}", "t.yaml:1: store.root: \"a/b\" does not fit; allowed: an absolute path" },
         { "store: {root: /a/../b}", "store.root: \"/a/../b\" does not fit" },

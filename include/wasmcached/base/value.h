@@ -18,7 +18,7 @@ bool yaml_parse(const char *text, size_t size_bytes, enum error_code code, struc
 void value_free(struct value **value);
 
 enum value_kind value_get_kind(const struct value *value);
-const char *value_get_kind_name(enum value_kind kind);             /* "string", "number", "object" … as JSON names them */
+const char *value_get_kind_name(enum value_kind kind);             /* "string", "integer", "number", "object" … as JSON Schema names them */
 size_t value_get_line(const struct value *value);                  /* from 1; 0 for JSON */
 size_t value_get_count(const struct value *value);                 /* children of a list or map, else 0 */
 const struct value *value_get_item(const struct value *list_or_map, size_t index);
