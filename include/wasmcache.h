@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libwasmcache: the client of wasmcached. Blocking calls over the daemon's Unix socket; one connection may be used by one thread at a time. Link with `pkg-config --libs wasmcache`.
+ * libwasmcache: the client of wasmcached. Blocking calls over the daemon's Unix socket; one connection may be used by one thread at a time.
+ * Link with `pkg-config --libs wasmcache`.
  *
  *      struct wasmcache *cache;
  *      struct wasmcache_error err;
@@ -55,7 +56,8 @@ int wasmcache_release(struct wasmcache *cache, const char *lease, struct wasmcac
 int wasmcache_open_fd(struct wasmcache *cache, const struct wasmcache_module *module, int *ret_fd, struct wasmcache_error *err);
 
 /* Any route: for tools. *ret_body is malloc'ed, NUL-terminated; a status >= 400 is WASMCACHE_REFUSED with the problem in err (body kept too). `body` NULL = none. */
-int wasmcache_call(struct wasmcache *cache, const char *method, const char *path, const char *body, int *ret_status, char **ret_body, size_t *ret_size, struct wasmcache_error *err);
+int wasmcache_call(struct wasmcache *cache, const char *method, const char *path, const char *body, int *ret_status, char **ret_body, size_t *ret_size,
+        struct wasmcache_error *err);
 /* The same, but the body goes to `take` piece by piece (content, events?follow=1) until the end or take returns non-zero. */
 int wasmcache_stream(struct wasmcache *cache, const char *path, int (*take)(void *arg, const char *bytes, size_t size), void *arg, struct wasmcache_error *err);
 

@@ -147,7 +147,9 @@ static bool quantity_parse(const char **text, const struct unit *units, bool uni
 
 bool clock_parse_duration(const char *text, int64_t *ret_ms, struct error *err)
 {
-        static const struct unit units[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "us", 0.001 }, { "\xc2\xb5s", 0.001 }, { "ns", 0.000001 }, { NULL, 0 } };
+        static const struct unit units[] = {
+                { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "us", 0.001 }, { "\xc2\xb5s", 0.001 }, { "ns", 0.000001 }, { NULL, 0 },
+        };
         const double limit_ms = 1e15;
         double total_ms = 0, amount;
         char shown[64];
@@ -158,11 +160,13 @@ bool clock_parse_duration(const char *text, int64_t *ret_ms, struct error *err)
         }
         for (const char *rest = text; *text && *rest;) {
                 if (!quantity_parse(&rest, units, false, &amount))
-                        return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no duration: write it like 300ms, 30s, 5m or 1h30m", string_printable(text, strlen(text), shown, sizeof shown));
+                        return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no duration: write it like 300ms, 30s, 5m or 1h30m",
+                                string_printable(text, strlen(text), shown, sizeof shown));
                 total_ms += amount;
         }
         if (!*text || total_ms > limit_ms)
-                return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no duration: write it like 300ms, 30s, 5m or 1h30m", string_printable(text, strlen(text), shown, sizeof shown));
+                return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no duration: write it like 300ms, 30s, 5m or 1h30m",
+                        string_printable(text, strlen(text), shown, sizeof shown));
         *ret_ms = (int64_t)total_ms + (total_ms > (double)(int64_t)total_ms);       /* rounded up: 1ns is not "no time" */
         return true;
 }

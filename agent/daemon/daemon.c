@@ -332,7 +332,8 @@ enum daemon_exit daemon_run(const char *config_path)
         process_harden();
         enum daemon_exit exit_code = start(&daemon);
         if (exit_code == DAEMON_EXIT_OK) {
-                LOG_INFO("ready", LOG_TEXT("version", WASMCACHED_VERSION), LOG_TEXT("store", daemon.first->store.root), LOG_TEXT("admin", daemon.first->admin.path), LOG_NUMBER("pid", getpid()));
+                LOG_INFO("ready", LOG_TEXT("version", WASMCACHED_VERSION), LOG_TEXT("store", daemon.first->store.root), LOG_TEXT("admin", daemon.first->admin.path),
+                        LOG_NUMBER("pid", getpid()));
                 sd_notify(0, "READY=1");
                 loop_run(daemon.loop);
         } else if (daemon.serve) {

@@ -107,8 +107,8 @@ enum index_state schema_prepare(struct store *store, bool *ret_is_new, struct er
 
         *ret_is_new = version == 0;
         if (version > STORE_SCHEMA) {
-                refuse(err, ERROR_INTERNAL, "store %s: its index has schema %lld, this wasmcached knows up to %d; start the newer one again, or move index.sqlite away to rebuild it",
-                       store->root, (long long)version, STORE_SCHEMA);
+                refuse(err, ERROR_INTERNAL, "store %s: its index has schema %lld, this wasmcached knows up to %d; start the newer one again, or move index.sqlite "
+                       "away to rebuild it", store->root, (long long)version, STORE_SCHEMA);
                 return INDEX_REFUSED;
         }
         if (version < 0 || (version == 0 && tables > 0)) {

@@ -26,7 +26,8 @@ void logins_free(struct login **logins, size_t count);
 bool keyring_key_matches(const char *key, const char *host, const char *path);
 
 /* Worker. <secrets_dir>/<namespace>/<name>/.dockerconfigjson, else .dockercfg, following the ..data swap (opened through one folder fd, so both are of one version).
-   ERROR_SECRET_MISSING names namespace/name and what lacks: folder, file, content; unreadable (EACCES) is said as such. `secrets_dir` empty: says that no source of secrets is configured. */
+   ERROR_SECRET_MISSING names namespace/name and what lacks: folder, file, content; unreadable (EACCES) is said as such.
+   `secrets_dir` empty: says that no source of secrets is configured. */
 bool credential_load_secret(const char *secrets_dir, const char *namespace, const char *name, struct docker_config **ret_config, struct error *err);
 /* Worker. The node's own docker config; a file that is absent gives *ret_config = NULL and true. */
 bool credential_load_node(const char *path, struct docker_config **ret_config, struct error *err);

@@ -60,8 +60,8 @@ struct fetch_response;
 /*
  * Worker. Any HTTP status is success of the call; `body` gets bytes only of a 2xx (may be NULL for HEAD), the first 64 KiB of others are kept in the response.
  * Accept-Encoding is identity: a Content-Encoding in the answer is refused. Errors: ERROR_UPSTREAM_UNREACHABLE (names resolution, TCP, TLS and its reason), ERROR_TIMEOUT,
- * ERROR_TOO_LARGE, ERROR_DENIED (address filter, https→http), ERROR_BAD_URL, ERROR_UPSTREAM_ERROR (redirect loops, broken HTTP), the sink's own. Texts name method, scheme, host and path,
- * never query, userinfo or header. A 429/5xx that lasted is returned as response.
+ * ERROR_TOO_LARGE, ERROR_DENIED (address filter, https→http), ERROR_BAD_URL, ERROR_UPSTREAM_ERROR (redirect loops, broken HTTP), the sink's own.
+ * Texts name method, scheme, host and path, never query, userinfo or header. A 429/5xx that lasted is returned as response.
  */
 bool fetch_run(struct fetch_client *client, const struct fetch_request *request, struct sink *body, struct fetch_response **ret_response, struct error *err);
 void fetch_response_free(struct fetch_response **response);

@@ -12,7 +12,8 @@ struct loop; struct store; struct fetch_client; struct registry; struct modules;
 /* ---- what is wanted: contract section 1, one decoder for API, resources and CLI ---- */
 enum module_policy { MODULE_POLICY_UNSPECIFIED, MODULE_POLICY_IF_NOT_PRESENT, MODULE_POLICY_ALWAYS };
 struct module_want;                       /* decoded, checked and normalised; counted */
-/* A JSON object of the request fields; unknown or wrong members, bad url, sha256, key, secret name, namespace, timeout: ERROR_BAD_REQUEST, BAD_URL, BAD_KEY, CHECKSUM_MISMATCH (sha256 against @sha256:), naming the member. */
+/* A JSON object of the request fields; unknown or wrong members, bad url, sha256, key, secret name, namespace, timeout: ERROR_BAD_REQUEST, BAD_URL,
+   BAD_KEY, CHECKSUM_MISMATCH (sha256 against @sha256:), naming the member. */
 bool module_want_decode(const struct value *body, struct module_want **ret_want, struct error *err);
 struct module_want *module_want_ref(struct module_want *want);
 void module_want_unref(struct module_want **want);
@@ -51,8 +52,9 @@ void module_waiter_cancel(struct module_waiter **waiter);          /* the asker 
 
 /* ---- what is here ---- */
 /* In order of sha256 after `after` (NULL = first), at most `limit`; only what the caller may see. each() per module; returns false when there is more. */
-bool module_list(struct modules *modules, const struct module_caller *caller, const struct digest *after, size_t limit, void (*each)(void *arg, const struct module_object *object), void *arg);
-bool module_find(struct modules *modules, const struct module_caller *caller, const struct digest *sha256, void (*each)(void *arg, const struct module_object *object), void *arg);
+typedef void (*module_each)(void *arg, const struct module_object *object);
+bool module_list(struct modules *modules, const struct module_caller *caller, const struct digest *after, size_t limit, module_each each, void *arg);
+bool module_find(struct modules *modules, const struct module_caller *caller, const struct digest *sha256, module_each each, void *arg);
 /* By url, manifest digest ("sha256:…"), module sha256 or unique prefix (≥ 8): for inspect, export, rm. ERROR_NOT_FOUND, ERROR_BAD_REQUEST (ambiguous). */
 bool module_find_name(struct modules *modules, const struct module_caller *caller, const char *name, struct digest *ret_sha256, struct error *err);
 /* An open fd of the bytes, identity checked; ERROR_NOT_FOUND when absent or not the caller's. */
@@ -76,7 +78,10 @@ void module_explain(struct modules *modules, struct module_want *want, const str
 void module_import(struct modules *modules, const char *url, int fd, module_done done, void *arg);
 
 /* ---- events ---- */
-struct module_event { uint64_t number; int64_t wall_ms; const char *type; /* pulled refused evicted removed quarantined progress reloaded … */ const char *url, *sha256, *digest, *namespace, *code, *detail; uint64_t bytes; int64_t total; };
+struct module_event {
+        uint64_t number; int64_t wall_ms; const char *type;                /* pulled refused evicted removed quarantined progress reloaded … */
+        const char *url, *sha256, *digest, *namespace, *code, *detail; uint64_t bytes; int64_t total;
+};
 struct module_listener;
 /* Every event from now on; with `replay` those remembered first (last 1000, no progress). `namespace` NULL = all. */
 struct module_listener *module_listen(struct modules *modules, const char *namespace, bool replay, void (*happened)(void *arg, const struct module_event *event), void *arg);
@@ -86,17 +91,15 @@ void module_event_emit(struct modules *modules, const struct module_event *event
 /* ---- life ---- */
 struct modules_options {
         uint64_t max_size_bytes; unsigned high_watermark, low_watermark;   /* percent */
-        int64_t lease_ms; uint64_t scrub_rate_bytes;
-        unsigned slots, slots_per_host;
-        int64_t pull_timeout_ms, stale_if_error_ms, negative_ms;
-        uint64_t max_layer_bytes, max_module_bytes;
-        const char *const *file_roots;    /* NULL-terminated */
-        const char *secrets_dir, *docker_config;
+        int64_t lease_ms; uint64_t scrub_rate_bytes; unsigned slots, slots_per_host;
+        int64_t pull_timeout_ms, stale_if_error_ms, negative_ms; uint64_t max_layer_bytes, max_module_bytes;
+        const char *const *file_roots, *secrets_dir, *docker_config;       /* file_roots: NULL-terminated */
         struct modules_mirrors { const char *host; const char *const *mirrors; } const *mirrors; size_t mirror_count;  /* mirrors: URLs, NULL-terminated */
         unsigned waiters_max;             /* all together; more = ERROR_BUSY */
 };
 /* Copies options; loads the catalog from the store. Borrows loop and store; keeps references of fetch; owns registry. */
-bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fetch, struct registry *registry, const struct modules_options *options, struct modules **ret_modules, struct error *err);
+bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fetch, struct registry *registry, const struct modules_options *options,
+        struct modules **ret_modules, struct error *err);
 /* New options (and transport) for what starts from now on; running flights finish with what they began with. Takes a reference of fetch, owns registry. */
 bool modules_reload(struct modules *modules, struct fetch_client *fetch, struct registry *registry, const struct modules_options *options, struct error *err);
 /* Cancels flights, answers all waiters (ERROR_BUSY, "stopping"), saves leases; closed(arg) when no job is left. */
@@ -104,8 +107,7 @@ void modules_close(struct modules *modules, void (*closed)(void *arg), void *arg
 void modules_free(struct modules **modules);
 
 /* ---- numbers for /metrics and status ---- */
-enum { MODULE_STAGES = 6 };               /* login resolve manifest download unpack commit */
-enum { MODULE_BUCKETS = 12 };
+enum { MODULE_STAGES = 6, MODULE_BUCKETS = 12 };                   /* stages: login resolve manifest download unpack commit */
 struct module_stats {
         uint64_t hits, misses, revalidations, stale_served, answers_by_code[ERROR_CODES];
         uint64_t pulls_started, pulls_done, pulls_failed, pulls_joined, bytes_downloaded, bytes_unpacked, evicted, evicted_bytes, quarantined, scrubbed_bytes, secret_errors;

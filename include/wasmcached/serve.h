@@ -1,5 +1,6 @@
 /*
- * serve: listeners, peer identity, HTTP/1.1 (libmicrohttpd, external epoll polled by the loop). Loop only. Knows no route: whole requests go to a handler, which answers now or later.
+ * serve: listeners, peer identity, HTTP/1.1 (libmicrohttpd, external epoll polled by the loop). Loop only.
+ * Knows no route: whole requests go to a handler, which answers now or later.
  */
 #pragma once
 #include <stdbool.h>
@@ -28,7 +29,8 @@ extern const struct serve_limits serve_limits_default;
 struct serve_peer { bool is_unix; pid_t pid; uid_t uid; gid_t gid; };
 
 /*
- * request: exactly once per whole request; the handler keeps `request` until it answers it (any of the serve_answer… functions) or `gone` is called for it, whichever is first; then it is invalid.
+ * request: exactly once per whole request; the handler keeps `request` until it answers it (any of the serve_answer… functions) or `gone` is called for it,
+ *   whichever is first; then it is invalid.
  * gone: the peer vanished (noticed within a second, also while the request waits) or the listener closes. No answer may be given any more.
  */
 struct serve_handler {
@@ -47,8 +49,9 @@ void serve_close(struct serve *serve, int64_t grace_ms, void (*closed)(void *arg
 void serve_free(struct serve **serve);
 void serve_set_limits(struct serve *serve, const struct serve_limits *limits);             /* for what comes from now on */
 
-/* A Unix listener at `path` with file mode `mode`: bound under a temporary name, then renamed over a left-over socket of a dead daemon; a live one (connect succeeds), or any other kind of file, is refused (ERROR_BUSY,
-   ERROR_BAD_REQUEST). Makes the folder (0755) if it lacks. `tag` (not owned) is given back by serve_request_get_tag. */
+/* A Unix listener at `path` with file mode `mode`: bound under a temporary name, then renamed over a left-over socket of a dead daemon; a live one
+   (connect succeeds), or any other kind of file, is refused (ERROR_BUSY, ERROR_BAD_REQUEST). Makes the folder (0755) if it lacks.
+   `tag` (not owned) is given back by serve_request_get_tag. */
 bool serve_listen_unix(struct serve *serve, const char *path, mode_t mode, void *tag, struct error *err);
 /* "host:port", "[::1]:9464"; no name resolution but "localhost". ret_port (may be NULL) is the port bound, for port 0. */
 bool serve_listen_tcp(struct serve *serve, const char *address, void *tag, uint16_t *ret_port, struct error *err);

@@ -46,8 +46,8 @@ enum store_health { STORE_HEALTHY, STORE_READ_ONLY, STORE_FAILING };
 struct store_report { size_t adopted, removed, quarantined, dropped_rows; bool index_rebuilt; };
 
 struct store;
-/* Opens or makes the store and repairs what a crash left (tmp swept, orphans adopted or removed, rows without file dropped, links rebuilt from leases, a corrupt index moved aside and rebuilt by hashing,
-   without grants). ERROR_BUSY: another daemon holds it (pid named). A newer schema is refused by number. A read-only file system opens read-only. */
+/* Opens or makes the store and repairs what a crash left (tmp swept, orphans adopted or removed, rows without file dropped, links rebuilt from leases, a corrupt index moved
+   aside and rebuilt by hashing, without grants). ERROR_BUSY: another daemon holds it (pid named). A newer schema is refused by number. A read-only file system opens read-only. */
 bool store_open(const struct store_options *options, struct store **ret_store, struct store_report *ret_report, struct error *err);
 void store_close(struct store **store);
 const void *store_get_key(const struct store *store);                      /* STORE_KEY_BYTES random bytes of this node, for MACs; any thread, memory */
@@ -70,7 +70,8 @@ bool store_load_document(struct store *store, const struct digest *manifest, str
 
 /* A file that is being written: unnamed (O_TMPFILE), hashed by a second thread on the way. scratch = never to be committed, so nothing is flushed early. */
 struct blob_writer;
-struct blob_writer_options { uint64_t size_limit, size_hint; enum digest_algorithm algorithm; bool scratch; const char *what; };   /* sha256 is always computed; algorithm adds sha512 */
+/* sha256 is always computed; algorithm adds sha512. */
+struct blob_writer_options { uint64_t size_limit, size_hint; enum digest_algorithm algorithm; bool scratch; const char *what; };
 bool blob_writer_open(struct store *store, const struct blob_writer_options *options, struct blob_writer **ret_writer, struct error *err);
 struct sink *blob_writer_get_sink(struct blob_writer *writer);
 /* Ends writing. ret_digest (of options.algorithm) and ret_sha256 may be NULL. */
@@ -78,21 +79,30 @@ bool blob_writer_finish(struct blob_writer *writer, struct digest *ret_digest, s
 int blob_writer_get_fd(const struct blob_writer *writer);                  /* for pread after the finish; owned by the writer */
 void blob_writer_free(struct blob_writer **writer);                        /* what was not committed is gone */
 
-/* The commit: fsync, link at the digest's name (a good file there = success, a bad one is quarantined), fsync folder, then all rows in one transaction. `writer` may be NULL when the module is there already.
-   image, reference, grant, resource may be NULL; a module that they leave unset is the commit's. ret_module may be NULL; when it is not, created_s grows with every commit (it is the name of this
-   state for store_remove_module), so keep what comes back. ERROR_BUSY: the module of rows alone was let go meanwhile. ERROR_STORE_FULL on ENOSPC/EDQUOT. */
-struct store_commit { struct blob_writer *writer; const struct store_image *image; const struct store_reference *reference; const struct store_grant *grant; const struct store_resource *resource; };
+/* The commit: fsync, link at the digest's name (a good file there = success, a bad one is quarantined), fsync folder, then all rows in one transaction.
+   `writer` may be NULL when the module is there already. image, reference, grant, resource may be NULL; a module that they leave unset is the commit's.
+   ret_module may be NULL; when it is not, created_s grows with every commit (it is the name of this state for store_remove_module), so keep what comes back.
+   ERROR_BUSY: the module of rows alone was let go meanwhile. ERROR_STORE_FULL on ENOSPC/EDQUOT. */
+struct store_commit {
+        struct blob_writer *writer; const struct store_image *image; const struct store_reference *reference;
+        const struct store_grant *grant; const struct store_resource *resource;
+};
 bool store_commit(struct store *store, const struct store_commit *commit, struct store_module *ret_module, struct error *err);
 
 /* Rows alone. */
 bool store_save_pin(struct store *store, const struct digest *module, bool is_pinned, struct error *err);
-bool store_remove_grants(struct store *store, const struct digest *manifest, const char *repository, const char *kind, const char *namespace, const char *secret, struct error *err);  /* NULL = any */
+bool store_remove_grants(struct store *store, const struct digest *manifest, const char *repository, const char *kind, const char *namespace, const char *secret,
+        struct error *err);               /* NULL = any */
 /* One transaction for many: leases new or renewed, leases gone (by id), modules' last use. */
-struct store_touch { const struct store_lease *leases; size_t lease_count; const char (*ended)[STORE_LEASE_ID_BYTES]; size_t ended_count; const struct store_module *used; size_t used_count; };
+struct store_touch {
+        const struct store_lease *leases; size_t lease_count; const char (*ended)[STORE_LEASE_ID_BYTES]; size_t ended_count;
+        const struct store_module *used; size_t used_count;
+};
 bool store_save_touch(struct store *store, const struct store_touch *touch, struct error *err);
 
 /* Hand-out: makes (removes) <root>/modules/<namespace>/<hex>.wasm; ret_identity is the blob's as it is now (link(2) changes ctime: of several
-   results for one module the one with the latest ctime_ns holds). A blob that is not as its row says is hashed first: ERROR_CHECKSUM_MISMATCH as in store_verify. Present or absent already = success. */
+   results for one module the one with the latest ctime_ns holds). A blob that is not as its row says is hashed first: ERROR_CHECKSUM_MISMATCH as in store_verify.
+   Present or absent already = success. */
 bool store_link(struct store *store, const struct digest *module, const char *namespace, struct store_identity *ret_identity, struct error *err);
 bool store_unlink(struct store *store, const struct digest *module, const char *namespace, struct store_identity *ret_identity, struct error *err);
 /* Let go: the row and all that points at it (if it was not committed again since `created_s`), then the links and the file. ERROR_BUSY = it was committed again and stays. */

@@ -21,8 +21,8 @@ struct unpack_source { int fd; uint64_t size_bytes; };
 
 enum unpack_box { UNPACK_PLAIN, UNPACK_GZIP, UNPACK_ZSTD };
 /* An image's tar layer: the one regular entry whose basename is plugin.wasm; `box` is what the media type promises and the magic must agree (else ERROR_UNSUPPORTED_IMAGE).
-   Errors: ERROR_UNSUPPORTED_IMAGE (no plugin.wasm, two of them, a link, hostile names or headers, sparse), ERROR_NOT_WASM (component and others by name), ERROR_TOO_LARGE (which limit, its value),
-   ERROR_UPSTREAM_ERROR (truncated or corrupt data). The module's bytes go to `sink`; on failure some may already have gone. */
+   Errors: ERROR_UNSUPPORTED_IMAGE (no plugin.wasm, two of them, a link, hostile names or headers, sparse), ERROR_NOT_WASM (component and others by name),
+   ERROR_TOO_LARGE (which limit, its value), ERROR_UPSTREAM_ERROR (truncated or corrupt data). The module's bytes go to `sink`; on failure some may already have gone. */
 bool unpack_layer(const struct unpack_source *source, enum unpack_box box, const struct unpack_limits *limits, struct cancel *cancel, struct sink *sink, struct error *err);
 /* http(s) and file bodies: wasm, or gzip, zstd, tar of one, nested at most 3 deep; a tar's first regular file, or the one named plugin.wasm if there is one first in order. */
 bool unpack_body(const struct unpack_source *source, const struct unpack_limits *limits, struct cancel *cancel, struct sink *sink, struct error *err);
