@@ -236,6 +236,6 @@ print-version:
 	@echo $(VERSION)
 
 help:                           ## this list
-	@sed -n 's/^\([a-z_.-]*\):.*## /\1	/p' Makefile | expand -t 24
+	@sed -n 's/^\([a-z0-9_.-]*\):.*## /\1	/p' Makefile | expand -t 24
 
 -include $(patsubst %.c,$(B)/%.d,$(ALL_SRC))
