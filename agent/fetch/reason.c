@@ -34,7 +34,6 @@ static const struct { long result; const char *words; } verdicts[] = {
 
 #define UNREACHABLE  ERROR_UPSTREAM_UNREACHABLE
 #define BROKEN       ERROR_UPSTREAM_ERROR
-#define INTERNAL     ERROR_INTERNAL
 #define NO_TLS       "the server does not speak TLS on this port; if it is meant to be plain HTTP, set registries.<host>.plain_http"
 #define OLD_TLS      "the server offers no TLS 1.2 or newer"
 #define WANTS_CLIENT "the server wants a client certificate; set registries.<host>.client_certificate and client_key"
@@ -67,7 +66,11 @@ static const struct row rows[] = {
         { CURLE_UNSUPPORTED_PROTOCOL,     NULL,                      BROKEN,      false, "broken HTTP: the answer has no HTTP head" },
         { CURLE_WEIRD_SERVER_REPLY,       NULL,                      BROKEN,      false, "broken HTTP: the answer cannot be understood" },
         { CURLE_BAD_CONTENT_ENCODING,     NULL,                      BROKEN,      false, "broken HTTP: a coding that was not asked for" },
-        { CURLE_OUT_OF_MEMORY,            NULL,                      INTERNAL,    false, "out of memory" },
+        /* What libcurl before 8.6 says of a header line beyond its 100 KiB. Real want of memory is the machine's, and ends more than one transfer. */
+        { CURLE_OUT_OF_MEMORY,            NULL,                      BROKEN,      false, "broken HTTP: a header line is too long (or there is no memory left)" },
+#if LIBCURL_VERSION_NUM >= 0x080600
+        { CURLE_TOO_LARGE,                NULL,                      BROKEN,      false, "broken HTTP: a header line is too long" },
+#endif
 };
 
 static const struct row *row_find(CURLcode code, const char *text)

@@ -106,7 +106,7 @@ static bool take_remembered(struct session *session, struct error *err)
                 return take_basic(session, err);
         if (take_token(session, memory.realm, memory.service, memory.scope, err))
                 return true;
-        if (err->code != ERROR_UNAUTHORIZED && err->code != ERROR_UPSTREAM_ERROR)
+        if (err->code != ERROR_UNAUTHORIZED && err->code != ERROR_UPSTREAM_ERROR && err->code != ERROR_UPSTREAM_UNREACHABLE)
                 return false;
         /* The token server may have moved: ask the registry again. */
         memory_forget(session->call);
@@ -183,7 +183,10 @@ static bool answer_bearer(struct session *session, const struct fetch_response *
 {
         bool is_insufficient = challenge->error && strcmp(challenge->error, "insufficient_scope") == 0;
 
-        if (session->sent == SENT_FRESH_TOKEN) {
+        /* A fresh token of a remembered realm says nothing about the realm that this path names (Artifactory has one per repository). */
+        bool is_same_server = string_equal(challenge->realm, session->realm) && string_equal(challenge->service, session->service);
+
+        if (session->sent == SENT_FRESH_TOKEN && is_same_server) {
                 CLEANUP(cleanup_free) char *scopes = scopes_format(session->call->path, challenge->scope);
                 if (!is_insufficient || session->is_widened || strcmp(scopes, session->scopes) == 0)
                         return session_refuse(session, response, err);

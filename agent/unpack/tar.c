@@ -8,13 +8,14 @@
  */
 #include <archive.h>
 #include <archive_entry.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "stream.h"
 
 /* All that one header may have read: libarchive keeps long names, pax records and sparse maps in memory. Counted in pieces of UNPACK_CHUNK_BYTES. */
-enum { HEADER_MAX_BYTES = 3 * UNPACK_CHUNK_BYTES, NAMES_SHOWN = 4 };
+enum { HEADER_MAX_BYTES = 3 * UNPACK_CHUNK_BYTES, NAMES_SHOWN = 4, BLOCK_BYTES = 512, TYPE_OFFSET = 156 };
 
 static const char wanted_name[] = "plugin.wasm";
 
@@ -25,6 +26,10 @@ struct tar_stream {
         bool below_ended;
         size_t header_bytes;              /* read since the current header began */
         bool in_header;
+        const uint8_t *piece;             /* what libarchive was given last */
+        size_t piece_bytes;
+        uint64_t piece_offset;            /* of its first byte in the archive */
+        uint8_t before[BLOCK_BYTES];      /* the bytes before it, the last of them at the end */
         int *choice;                      /* body only */
         int entry;                        /* number of the current one, from 0 */
         bool found, done;
@@ -32,6 +37,27 @@ struct tar_stream {
 };
 
 struct tar_item { bool is_wanted, is_regular; };
+
+/* libarchive hides the type of an entry: the end of the last piece is kept, since a header may lie across two. */
+static void piece_remember(struct tar_stream *tar, const uint8_t *bytes, size_t size_bytes)
+{
+        size_t kept = tar->piece_bytes < BLOCK_BYTES ? tar->piece_bytes : BLOCK_BYTES;
+        memmove(tar->before, tar->before + kept, BLOCK_BYTES - kept);
+        if (kept > 0)
+                memcpy(tar->before + BLOCK_BYTES - kept, tar->piece + tar->piece_bytes - kept, kept);
+        tar->piece_offset += tar->piece_bytes;
+        tar->piece = bytes;
+        tar->piece_bytes = size_bytes;
+}
+
+/* Of the header that libarchive has just read; '0' when it lies further back than what is kept, which a header read in full does not. */
+static unsigned char entry_type(const struct tar_stream *tar)
+{
+        uint64_t at = (uint64_t)archive_filter_bytes(tar->archive, -1) - (BLOCK_BYTES - TYPE_OFFSET);
+        if (at >= tar->piece_offset)
+                return at - tar->piece_offset < tar->piece_bytes ? tar->piece[at - tar->piece_offset] : '0';
+        return tar->piece_offset - at <= BLOCK_BYTES ? tar->before[BLOCK_BYTES - (tar->piece_offset - at)] : '0';
+}
 
 static la_ssize_t tar_read(struct archive *archive, void *arg, const void **ret_bytes)
 {
@@ -47,6 +73,7 @@ static la_ssize_t tar_read(struct archive *archive, void *arg, const void **ret_
 
         tar->below_ended = tar->below_ended || size_bytes == 0;
         tar->header_bytes += size_bytes;
+        piece_remember(tar, bytes, size_bytes);
         *ret_bytes = bytes;
         return (la_ssize_t)size_bytes;
 failed:
@@ -115,12 +142,22 @@ static bool tar_item_check(struct tar_stream *tar, struct archive_entry *entry, 
         item.is_regular = archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry) && !archive_entry_symlink(entry);
         if (item.is_wanted && !item.is_regular)
                 return refuse(err, ERROR_UNSUPPORTED_IMAGE, "%s in the tar archive is a link or device, not a file", shown);
+        if (item.is_wanted && !memchr("0\0" "7", entry_type(tar), 3))
+                return refuse(err, ERROR_UNSUPPORTED_IMAGE, "%s in the tar archive is of type \"%c\", not a plain file (a GNU sparse file, perhaps: pack it without --sparse)", shown,
+                        isprint(entry_type(tar)) ? entry_type(tar) : '?');
         if (item.is_regular && item.is_wanted && archive_entry_size_is_set(entry) && (uint64_t)archive_entry_size(entry) > tar->stream.run->limits->module_max_bytes)
                 return refuse(err, ERROR_TOO_LARGE, "%s has %lld bytes, a module may have %llu (pull.max_module_size)", shown, (long long)archive_entry_size(entry),
                         (unsigned long long)tar->stream.run->limits->module_max_bytes);
         name_remember(tar, name);
         *ret_item = item;
         return true;
+}
+
+/* Warnings about the locale's characters are nobody's business; what libarchive would ignore of a broken header might be a name or a size to others. */
+static bool is_malformed(const struct tar_stream *tar)
+{
+        const char *text = archive_error_string(tar->archive);
+        return text && (strcasestr(text, "malformed") || strcasestr(text, "invalid") || strcasestr(text, "rejecting"));
 }
 
 /* Skips what is left of the current entry and reads the next header. At the end of the archive: *ret_end, and the streams below were read to their end. */
@@ -136,6 +173,9 @@ static bool tar_next(struct tar_stream *tar, struct tar_item *ret_item, bool *re
         tar->in_header = false;
         if (result != ARCHIVE_OK && result != ARCHIVE_WARN && result != ARCHIVE_EOF)
                 return tar_refuse(tar, err);
+
+        if (result == ARCHIVE_WARN && is_malformed(tar))
+                return refuse(err, ERROR_UPSTREAM_ERROR, "the tar archive has a malformed header (pax records, perhaps) after entry %d", tar->entry + 1);
 
         *ret_end = result == ARCHIVE_EOF;
         if (*ret_end) {

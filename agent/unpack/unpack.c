@@ -26,13 +26,28 @@ static struct stream *stack_push(struct stack *stack, struct stream *stream)
         return stream;
 }
 
+/* It is no module, but damage of what it came in says more: a tar that ends too early, a second plugin.wasm. Read to the end, within the limits. */
+static bool boxes_tell(struct stream *module, struct error *err)
+{
+        struct error damage = { 0 };
+        const uint8_t *bytes;
+        size_t piece_bytes = 1;
+        while (module->below && piece_bytes > 0)
+                if (!stream_next(module, &bytes, &piece_bytes, &damage)) {
+                        if (damage.code != ERROR_NONE)
+                                *err = damage;
+                        break;
+                }
+        return false;
+}
+
 /* The innermost stream, whose head was looked at. */
 static bool module_pump(struct stream *module, struct sink *sink, struct error *err)
 {
         uint64_t total_bytes = 0, limit_bytes = module->run->limits->module_max_bytes;
         uint64_t size_bytes = module->head_bytes < sizeof module->head ? module->head_bytes : UINT64_MAX;
         if (!unpack_check_wasm(module->head, module->head_bytes, size_bytes, err))
-                return false;
+                return boxes_tell(module, err);
 
         for (;;) {
                 const uint8_t *bytes;

@@ -122,9 +122,10 @@ static void test_modes(void **state)
         flow_secret(&flow, "team-a", "pull", config);
 
         size_t rss = 0;
+        const char *only = getenv("FLOW_MODE");           /* one mode alone, for whoever looks into it */
         for (size_t i = 0; i < value_get_count(modes) && i < MODES_MAX; i++) {
                 const struct value *mode = value_get_item(modes, i);
-                if (strstr(member(mode, "needs"), "tls"))
+                if (strstr(member(mode, "needs"), "tls") || (only && strcmp(only, member(mode, "name")) != 0))
                         continue;
                 failed += !run_mode(mode);
                 if (++ran == 20)
@@ -132,7 +133,7 @@ static void test_modes(void **state)
         }
         print_message("%zu modes, memory %zu → %zu KiB\n", ran, rss, rss_kib());
         value_free(&modes);
-        assert_true(ran >= 60);
+        assert_true(only || ran >= 60);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         for (int i = 0; i < 20 && rss_kib() >= rss + RSS_GROWTH_KIB; i++)
                 flow_run_ms(&flow, 250);          /* idle: what pulls left behind is given back */

@@ -152,6 +152,7 @@ static struct login login_of(char kind)
 #define REALM E "/token"
 #define FORM "{grant_type=refresh_token&service=svc&client_id=wasmcached&scope=repository%3Ateam%2Fa%3Apull&refresh_token=idtok%261}"
 #define TOKEN(text) "{\"token\":\"" text "\",\"expires_in\":300}"
+#define OLD_TOKEN(text) "{\"token\":\"" text "\",\"expires_in\":60,\"issued_at\":\"2001-01-01T00:00:00Z\"}"     /* good for this once */
 #define EMPTY_DIGEST "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 #define BODY_DIGEST "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
@@ -376,6 +377,24 @@ static const struct test_case {
                 { "GET " E M " [Bearer T2] {}", 200, { NULL }, "{}" },
         } },
         /* statuses */
+        { .name = "realm has moved while its token was fresh", .ops = "mm", .steps = {
+                { "GET " E M " [] {}", 401, { BEARER(REALM) } },
+                { "GET " REALM QUERY " [] {}", 200, { NULL }, OLD_TOKEN("T1") },
+                { "GET " E M " [Bearer T1] {}", 200, { NULL }, "{}" },
+                { "GET " REALM QUERY " [] {}", 200, { NULL }, OLD_TOKEN("T2") },
+                { "GET " E M " [Bearer T2] {}", 401, { BEARER(E "/other") } },
+                { "GET " E "/other" QUERY " [] {}", 200, { NULL }, TOKEN("T3") },
+                { "GET " E M " [Bearer T3] {}", 200, { NULL }, "{}" },
+        } },
+        { .name = "remembered realm unreachable", .ops = "mm", .steps = {
+                { "GET " E M " [] {}", 401, { BEARER(REALM) } },
+                { "GET " REALM QUERY " [] {}", 200, { NULL }, OLD_TOKEN("T1") },
+                { "GET " E M " [Bearer T1] {}", 200, { NULL }, "{}" },
+                { "GET " REALM QUERY " [] {}", .fails = ERROR_UPSTREAM_UNREACHABLE },
+                { "GET " E M " [] {}", 401, { BEARER(E "/other") } },
+                { "GET " E "/other" QUERY " [] {}", 200, { NULL }, TOKEN("T3") },
+                { "GET " E M " [Bearer T3] {}", 200, { NULL }, "{}" },
+        } },
         { .name = "403", .ops = "m", .code = ERROR_UNAUTHORIZED, .why = "GET " E M ": 403 forbidden, denied or not found (as anonymous): DENIED: requested access is denied",
                 .steps = {
                 { "GET " E M " [] {}", 403, { NULL }, "{\"errors\":[{\"code\":\"DENIED\",\"message\":\"requested access is denied\",\"detail\":null}]}" },

@@ -210,6 +210,45 @@ static void hostile_pax_sparse(struct buffer *out)
         tar_end(out);
 }
 
+/* A record whose length is not its own. */
+static void hostile_pax_length(struct buffer *out)
+{
+        CLEANUP(buffer_fini) struct buffer records = { 0 }, module = { 0 };
+        put_wasm(&module, 5000);
+        put(&records, "99 path=plugin.wasm\n", 20);
+        tar_pax_records(out, &records);
+        tar_file(out, "plugin.wasm", &module);
+        tar_end(out);
+}
+
+/* Readers disagree on what a sparse file without a map is: empty, broken, or a file like any other. */
+static void hostile_sparse_old(struct buffer *out)
+{
+        CLEANUP(buffer_fini) struct buffer module = { 0 };
+        put_wasm(&module, 5000);
+        tar_text(out, "first", "1");
+        tar_entry(out, (struct tar_entry){ .name = "plugin.wasm", .type = 'S', .bytes = module.data, .size_bytes = module.used });
+        tar_end(out);
+}
+
+static void hostile_type(struct buffer *out)
+{
+        CLEANUP(buffer_fini) struct buffer module = { 0 };
+        put_wasm(&module, 5000);
+        tar_pax(out, "path", "dir/plugin.wasm", 15);
+        tar_entry(out, (struct tar_entry){ .name = "x", .type = 'Z', .bytes = module.data, .size_bytes = module.used });
+        tar_end(out);
+}
+
+static void hostile_truncated_text(struct buffer *out)
+{
+        CLEANUP(buffer_fini) struct buffer text = { 0 };
+        put_zeros(&text, 100000);
+        memset(text.data, 't', text.used);
+        tar_file(out, "plugin.wasm", &text);
+        out->used = 5512;
+}
+
 static void hostile_nested(struct buffer *out)
 {
         CLEANUP(buffer_fini) struct buffer module = { 0 };
@@ -244,6 +283,10 @@ static const struct { const char *name; void (*build)(struct buffer *out); enum 
         { "huge claim, other",    hostile_claim_other,      ERROR_UPSTREAM_ERROR,    "truncated" },
         { "long name",            hostile_name,             ERROR_UNSUPPORTED_IMAGE, "name of 5000 bytes" },
         { "pax sparse",           hostile_pax_sparse,       ERROR_UNSUPPORTED_IMAGE, "sparse" },
+        { "pax of a wrong length", hostile_pax_length,      ERROR_UPSTREAM_ERROR,    "malformed" },
+        { "GNU sparse",           hostile_sparse_old,       ERROR_UNSUPPORTED_IMAGE, "type \"S\"" },
+        { "unknown type",         hostile_type,             ERROR_UNSUPPORTED_IMAGE, "type \"Z\"" },
+        { "text, cut",            hostile_truncated_text,   ERROR_UPSTREAM_ERROR,    "truncated" },
         { "gzip in tar",          hostile_nested,           ERROR_NOT_WASM,          "gzip data" },
         { "bare module",          hostile_wasm,             ERROR_UNSUPPORTED_IMAGE, "WebAssembly; push a bare module as application/wasm" },
         { "text",                 hostile_text,             ERROR_UNSUPPORTED_IMAGE, "text" },
