@@ -90,15 +90,28 @@ class Server:
             return stream.read()
 
 
+class NamedAdapter(requests.adapters.HTTPAdapter):
+    """For a server whose certificate has another name than its address."""
+
+    def __init__(self, name):
+        self.name = name
+        super().__init__()
+
+    def init_poolmanager(self, *arguments, **options):
+        super().init_poolmanager(*arguments, assert_hostname=self.name, **options)
+
+
 class Registry(Server):
     """docker-registry. `config` is merged into its configuration; `login` (user, password) is for the pusher; `tls` (certificate, key[, client CA])."""
 
-    def __init__(self, folder, config=None, login=None, tls=None, client=None, ca=None, port=None):
+    def __init__(self, folder, config=None, login=None, tls=None, client=None, ca=None, port=None, name=None):
         super().__init__(folder, port)
         self.scheme = 'https' if tls else 'http'
         self.session = requests.Session()
         self.session.trust_env = False
         self.session.auth, self.session.verify, self.session.cert = login, ca or True, client
+        if name:
+            self.session.mount('https://', NamedAdapter(name))
         web = {'addr': self.host, 'secret': 'of a test'}
         if tls:
             web['tls'] = {'certificate': tls[0], 'key': tls[1]}
