@@ -154,6 +154,10 @@ void waiter_step(struct module_waiter *waiter)
         principal_unref(&waiter->ask.principal);
         switch (secret_get(modules, &waiter->ask, &waiter->ask.principal, &state, &err)) {
         case SECRET_REFUSED:
+                if (secret_renew(modules, &waiter->ask, &state)) {
+                        waiter_join(waiter, &state->waiting);
+                        return;
+                }
                 if (waiter->explain)
                         waiter->explain(waiter, &err);
                 else
@@ -175,6 +179,10 @@ void waiter_step(struct module_waiter *waiter)
         hit_decide(&question, &hit);
         if (hit.result == HIT_YES) {
                 waiter_found(waiter, hit.entry, hit.image, MODULE_SOURCE_CACHE);
+                return;
+        }
+        if (secret_renew(modules, &waiter->ask, &state)) {
+                waiter_join(waiter, &state->waiting);
                 return;
         }
         struct refusal *refusal = refusal_find(modules, &waiter->ask, &hit);
@@ -241,13 +249,8 @@ static bool answer_at_once(struct modules *modules, struct ask *ask, module_answ
         struct secret_state *state;
         CLEANUP(principal_unref) struct principal *principal = NULL;
         enum secret_answer secret = secret_get(modules, ask, &principal, &state, &err);
-        if (secret == SECRET_LOADING)
+        if (secret != SECRET_READY)
                 return false;
-        if (secret == SECRET_REFUSED) {
-                modules->stats.answers_by_code[err.code]++;
-                answered(arg, NULL, &err);
-                return true;
-        }
 
         struct hit hit;
         struct module_object object;

@@ -55,6 +55,7 @@ struct secret_state {
         struct keys *keys;                        /* NULL when it could not be read */
         struct error err;
         int64_t loaded_ms, used_ms;
+        uint64_t loaded_sequence;                 /* of modules when the reading began */
         bool is_loading;
         struct waiter_list waiting;
         struct map *principals;                   /* repository → struct principal */
@@ -64,6 +65,8 @@ struct secret_state {
 /* True: *ret_principal (referenced) or err is known now. False: it is being read; `state` takes waiters. Explain, which has none, passes ret_state too. */
 enum secret_answer { SECRET_READY, SECRET_REFUSED, SECRET_LOADING };
 enum secret_answer secret_get(struct modules *modules, const struct ask *ask, struct principal **ret_principal, struct secret_state **ret_state, struct error *err);
+/* Was what is known of the secret read before this request came? Then it is read anew, and true: only hits are given by what was known up to a second ago. */
+bool secret_renew(struct modules *modules, const struct ask *ask, struct secret_state **ret_state);
 struct keys *secret_get_keys(struct modules *modules, const struct ask *ask);               /* referenced; NULL for none; right after SECRET_READY */
 void secrets_sweep(struct modules *modules, int64_t now_ms);
 void secrets_free(struct modules *modules);

@@ -1,6 +1,7 @@
 /*
- * How it goes: what a named secret says is kept for a second; asked for later it is read again by a worker before anybody is answered, so a secret that changed or went away
- *              is noticed within a second and no hit touches the disk. The logins that fit a repository are worked out once per content of the secret.
+ * How it goes: what a named secret says is kept for a second, and no hit touches the disk; asked for later it is read again by a worker before anybody is answered, so a
+ *              secret that changed or went away is noticed within a second. Before a pull or a refusal it is always read: who has just mended a secret is not told of the old
+ *              one. The logins that fit a repository are worked out once per content of the secret.
  * How it fails: a secret that cannot be read is kept as its error for the same second: missing is missing, also for what is in the cache.
  * How it ends: unused ones are swept after a minute; contents are counted, since flights may still read them.
  */
@@ -124,6 +125,7 @@ static void secret_start(struct modules *modules, struct secret_state *state)
         if (state->is_loading)
                 return;
         state->is_loading = true;
+        state->loaded_sequence = modules->sequence;
         state->setup = setup_ref(modules->setup);
         state->job = (struct job){ .run = secret_run, .done = secret_done };
         modules->tasks++;
@@ -167,6 +169,18 @@ enum secret_answer secret_get(struct modules *modules, const struct ask *ask, st
         known->references++;
         *ret_principal = known;
         return SECRET_READY;
+}
+
+bool secret_renew(struct modules *modules, const struct ask *ask, struct secret_state **ret_state)
+{
+        if (ask->want->inline_config || !ask->want->secret_name)
+                return false;
+        struct secret_state *state = secret_state_get(modules, ask->namespace, ask->want->secret_name);
+        if (state->loaded_ms != 0 && state->loaded_sequence >= ask->sequence)
+                return false;
+        secret_start(modules, state);
+        *ret_state = state;
+        return true;
 }
 
 struct keys *secret_get_keys(struct modules *modules, const struct ask *ask)
