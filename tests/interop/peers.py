@@ -73,8 +73,9 @@ def docker_registry(folder, name='docker-registry', auth='', http='', port=None)
     return Server(folder, name, ['docker-registry', 'serve', config], port)
 
 
-def olareg(folder, *options, name='olareg'):
+def olareg(folder, *options, name='olareg', is_told_its_url=True):
     port = free_port()
+    options = (*options, '--external-url', f'http://127.0.0.1:{port}') if is_told_its_url else options
     return Server(folder, name, [PEERS / 'olareg', 'serve', '--port', port, '--dir', folder / name, *options], port)
 
 

@@ -73,7 +73,7 @@ def index_by_oras(folder, ref, children):
 @pytest.mark.parametrize('name', REGISTRIES)
 @pytest.mark.parametrize('make', [index_by_crane, index_by_oras])
 def test_index(work, modules, registries, daemon, make, name):
-    """A container image for another use stands first, the Wasm one (platform wasm/wasip1) second: the second is it. `sha256` may be the index's or the child's."""
+    """A container image for another use stands first, the Wasm one (platform wasm/wasip1, or none by oras) second: the second is it. `sha256` may be the index's or the child's."""
     registry = registries[name]
     folder = work / f'{make.__name__}-{registry.port}'
     folder.mkdir()
@@ -84,7 +84,7 @@ def test_index(work, modules, registries, daemon, make, name):
     make(folder, f'{base}:v1', [f'{base}:a', f'{base}:b'])
     top, child, other = (digest_of(folder, f'{base}:{tag}') for tag in ('v1', 'b', 'a'))
     index = json.loads(peers.run(folder, 'crane', 'manifest', '--insecure', f'{base}:v1'))
-    assert [item.get('platform', {}).get('architecture') for item in index['manifests']] == ['s390x', 'wasm'], index
+    assert [item.get('platform', {}).get('architecture') for item in index['manifests']] in (['s390x', 'wasm'], ['s390x', None]), index
 
     for pin in (top, child):
         agent = daemon()
@@ -93,7 +93,7 @@ def test_index(work, modules, registries, daemon, make, name):
     assert agent.get(f'{base}:v1', sha256=other[7:]).body['code'] == 'checksum_mismatch'
     answer = agent.get(f'{base}:v1')
     check(answer, modules['small'], answer.body['digest'], 'pulled')
-    assert answer.body['digest'] in (top, child)
+    assert answer.body['digest'] == child
     check(daemon().get(f'{base}@{top}'), modules['small'], answer.body['digest'], 'pulled')
     check(daemon().get(f'{base}@{child}'), modules['small'], child, 'pulled')
 
