@@ -1,5 +1,6 @@
 """Every layout that a real client can push, as a table: name → (client, push). push(work, ref, module) runs the client; ref is host/path:tag."""
 import gzip
+import hashlib
 import io
 import json
 import subprocess
@@ -18,22 +19,10 @@ def put(work, name, data):
     return name
 
 
-def tar_of(module, name='plugin.wasm', **more):
-    """As people make them: with a folder and a file beside the module."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode='w', **more) as tar:
-        for member, data in (('./', None), ('README', b'not this one\n'), (name, module.read_bytes())):
-            info = tarfile.TarInfo(member)
-            info.type = tarfile.DIRTYPE if data is None else tarfile.REGTYPE
-            info.size = len(data or b'')
-            tar.addfile(info, io.BytesIO(data or b''))
-    return archive.getvalue()
-
-
-def only_tar_of(module):
+def only_tar_of(module, name='plugin.wasm'):
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode='w') as tar:
-        tar.add(module, 'plugin.wasm')
+        tar.add(module, name)
     return archive.getvalue()
 
 
@@ -53,7 +42,7 @@ def crane_append(base, layer):
 
 def crane_mutated(work, ref, module):
     """A second layer with the module: the last one counts, the first has none."""
-    empty = put(work, 'first.tar.gz', gzip.compress(tar_of(module, 'doc/text')))
+    empty = put(work, 'first.tar.gz', gzip.compress(only_tar_of(module, 'doc/text')))
     run(work, 'crane', 'append', '--insecure', '-f', empty, '-t', ref)
     run(work, 'crane', 'append', '--insecure', '-b', ref, '-f', put(work, 'L.tar.gz', gzip.compress(only_tar_of(module))), '-t', ref)
 
@@ -85,6 +74,13 @@ def oras_variant(work, ref, module):
 
 def oras_cncf(work, ref, module):
     run(work, 'oras', 'push', '--plain-http', ref, '--config', f'{cncf_config(work, module)}:application/vnd.wasm.config.v0+json', f'{copy(work, module)}:application/wasm')
+
+
+def oras_cncf_as_wkg(work, ref, module):
+    """What wkg 0.16.1 writes, a core module too: os wasip2 and a "component" in the config."""
+    put(work, 'wkg.json', json.dumps({'created': '2026-01-01T00:00:00.000000000Z', 'architecture': 'wasm', 'os': 'wasip2', 'layerDigests': ['sha256:' + hashlib.sha256(module.read_bytes()).hexdigest()],
+                                      'component': {'exports': [], 'imports': [], 'target': None}}).encode())
+    run(work, 'oras', 'push', '--plain-http', ref, '--config', 'wkg.json:application/vnd.wasm.config.v0+json', f'{copy(work, module)}:application/wasm')
 
 
 def oras_artifact(work, ref, module):
@@ -148,6 +144,7 @@ LAYOUTS = {
     'oci-tar-zstd': ('oras', oras_image('+zstd', zstd)),
     'variant-oras': ('oras', oras_variant),
     'cncf-oras': ('oras', oras_cncf),
+    'cncf-as-wkg': ('oras', oras_cncf_as_wkg),
     'artifact-oras': ('oras', oras_artifact),
     'artifact-oras-1.0': ('oras', oras_old_artifact),
     'artifact-regctl': ('regctl', regctl_artifact),

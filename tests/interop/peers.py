@@ -120,12 +120,21 @@ class CutProxy:
                 return
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
+    def cut_any(self):
+        """For TLS: no request can be told from another, the connection itself is cut."""
+        self.pattern = None
+
     def serve(self, client):
         """One request at a time, as the daemon sends them: the head, then the answer until the next head or the end."""
         try:
             with client, socket.create_connection(('127.0.0.1', self.target_port)) as server:
                 state = {'cut_after': None, 'is_new': False}
                 threading.Thread(target=self.answer, args=(server, client, state), daemon=True).start()
+                if self.pattern is None:
+                    self.note('', state)
+                    while piece := client.recv(65536):
+                        server.sendall(piece)
+                    return
                 head = b''
                 while piece := client.recv(65536):
                     head += piece
@@ -141,7 +150,7 @@ class CutProxy:
         ranged = re.search(r'^range: *(.*)$', text, re.I | re.M)
         with self.lock:
             self.requests.append((line, ranged.group(1).strip() if ranged else None))
-            cut = self.cuts > 0 and self.pattern.search(line)
+            cut = self.cuts > 0 and (self.pattern is None or self.pattern.search(line))
             self.cuts -= 1 if cut else 0
             state['cut_after'], state['is_new'] = (self.after if cut else None), True
 

@@ -1,7 +1,6 @@
 """Logins as real servers ask for them: Basic, opaque tokens of the registry itself, Bearer tokens of a server on another port. And who gets nothing."""
 import base64
 import hashlib
-import re
 
 import pytest
 
@@ -122,8 +121,8 @@ def test_entries_of_one_secret_are_tried_in_turn(tmp_path, modules, start, daemo
     assert answer.status == 200, answer
 
 
-def test_realm_that_is_a_path(tmp_path, modules, start, daemon):
-    """olareg that was not told its URL says realm="/token": its own, on the origin that was asked."""
+def test_realm_that_is_no_url_is_refused(tmp_path, modules, start, daemon):
+    """olareg that was not told its URL says realm="/token". As crane, oras and skopeo do: the password is sent nowhere."""
     first = peers.olareg(tmp_path)
     oras_variant(tmp_path, f'{first.host}/alice/private:v1', modules['small'])
     first.stop()
@@ -131,8 +130,7 @@ def test_realm_that_is_a_path(tmp_path, modules, start, daemon):
     agent = daemon()
     agent.secret('right', registry.host, f'alice:{PASSWORDS["alice"]}')
     answer = agent.get(f'{registry.host}/alice/private:v1', imagePullSecret='right')
-    assert answer.status == 200, answer
-    assert agent.get(f'{registry.host}/alice/private:v1').body['code'] == 'unauthorized'
+    assert answer.body['code'] == 'unauthorized' and '"/token"' in answer.body['detail'], answer
 
 
 def test_one_token_serves_manifest_layer_and_revalidation(tmp_path, modules, start, daemon):
@@ -140,10 +138,10 @@ def test_one_token_serves_manifest_layer_and_revalidation(tmp_path, modules, sta
     ref = push(tmp_path, registry.host, 'alice/private', modules['small'])
     agent = daemon()
     agent.secret('right', registry.host, f'alice:{PASSWORDS["alice"]}')
-    before, asked = len(registry.requests()), registry.tokens.log.read_text().count('get token request')
+    before = len(registry.requests())
     assert agent.get(ref, imagePullSecret='right').status == 200
     assert agent.get(ref, imagePullSecret='right', imagePullPolicy='Always').body['source'] == 'revalidated'
     requests = [(method, status) for method, path, status in registry.requests()[before:]]
     assert requests == [('GET', 401), ('GET', 200), ('GET', 200), ('HEAD', 200)], registry.requests()[before:]
-    log = registry.tokens.log.read_text()
-    assert len(re.findall(r'getToken', log)) == 0 or asked >= 0
+    asked = [line for line in registry.tokens.log.read_text().splitlines() if 'msg=getToken' in line and 'useragent=wasmcached' in line]
+    assert len(asked) == 1 and 'http.request.method=GET' in asked[0] and 'scope=repository%3Aalice%2Fprivate%3Apull&' in asked[0], asked

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import peers
-from layouts import LAYOUTS, crane_append, oras_cncf, oras_variant
+from layouts import LAYOUTS, crane_append, only_tar_of, oras_cncf, oras_variant, put, regctl_setup
 
 REGISTRIES = ('docker-registry', 'olareg', 'ggcr')
 
@@ -66,12 +66,17 @@ def index_by_crane(folder, ref, children):
     peers.run(folder, 'crane', 'index', 'append', '--insecure', '--flatten=false', *[word for child in children for word in ('-m', child)], '-t', ref)
 
 
+def index_by_regctl(folder, ref, children):
+    regctl_setup(folder, ref)
+    peers.run(folder, 'regctl', 'index', 'create', ref, *[word for child in children for word in ('--ref', child)])
+
+
 def index_by_oras(folder, ref, children):
     peers.run(folder, 'oras', 'manifest', 'index', 'create', '--plain-http', ref, *[child.rsplit(':', 1)[1] for child in children])
 
 
 @pytest.mark.parametrize('name', REGISTRIES)
-@pytest.mark.parametrize('make', [index_by_crane, index_by_oras])
+@pytest.mark.parametrize('make', [index_by_crane, index_by_oras, index_by_regctl])
 def test_index(work, modules, registries, daemon, make, name):
     """A container image for another use stands first, the Wasm one (platform wasm/wasip1, or none by oras) second: the second is it. `sha256` may be the index's or the child's."""
     registry = registries[name]
@@ -98,7 +103,7 @@ def test_index(work, modules, registries, daemon, make, name):
     check(daemon().get(f'{base}@{child}'), modules['small'], child, 'pulled')
 
 
-@pytest.mark.parametrize('make', [index_by_crane, index_by_oras])
+@pytest.mark.parametrize('make', [index_by_crane, index_by_oras, index_by_regctl])
 def test_nested_index_without_platforms(work, modules, registries, daemon, make):
     """Images without a platform: the first one, through an index in an index."""
     folder = work / f'nested-{make.__name__}'
@@ -124,3 +129,51 @@ def test_missing_things_are_not_found(registries, daemon):
     for name in REGISTRIES:
         answer = agent.get(f'{registries[name].host}/interop/absent:v1')
         assert (answer.status, answer.body['code']) == (404, 'not_found'), answer
+
+
+def oras_push(folder, ref, file, layer_type, *options):
+    peers.run(folder, 'oras', 'push', '--plain-http', ref, *options, f'{file}:{layer_type}')
+
+
+COMPONENT = b'\0asm\x0d\0\1\0'
+
+
+@pytest.mark.parametrize('what, content, layer_type, codes, named', [
+    ('component', COMPONENT, 'application/wasm', ('unsupported_image', 'not_wasm'), 'component'),
+    ('text', b'# values\n', 'application/vnd.cncf.helm.chart.content.v1.tar+gzip', ('unsupported_image',), 'helm'),
+    ('no-wasm', b'just text', 'application/wasm', ('not_wasm',), 'not'),
+    ('cut-wasm', b'\0asm', 'application/wasm', ('not_wasm',), 'truncated')])
+def test_what_is_no_module_is_refused_by_name(work, registries, daemon, what, content, layer_type, codes, named):
+    folder = work / f'refused-{what}'
+    folder.mkdir()
+    ref = f'{registries["olareg"].host}/interop/refused-{what}:v1'
+    oras_push(folder, ref, put(folder, 'file', content), layer_type, '--artifact-type', 'application/vnd.example')
+    answer = daemon().get(ref)
+    assert answer.body['code'] in codes and named in answer.body['detail'], answer
+
+
+def test_image_without_module_is_refused_by_name(work, modules, registries, daemon):
+    folder = work / 'refused-image'
+    folder.mkdir()
+    ref = f'{registries["docker-registry"].host}/interop/refused-image:v1'
+    (folder / 'README').write_text('no module here')
+    archive = put(folder, 'L.tar', only_tar_of(folder / 'README', 'plugin.text'))
+    peers.run(folder, 'crane', 'append', '--insecure', '-f', archive, '-t', ref)
+    answer = daemon().get(ref)
+    assert answer.body['code'] in ('unsupported_image', 'not_wasm'), answer
+
+
+def test_sha512(work, modules, registries, daemon):
+    """Manifest and layers addressed by sha512, as regctl converts them."""
+    folder = work / 'sha512'
+    folder.mkdir()
+    base = f'{registries["olareg"].host}/interop/sha512'
+    oras_variant(folder, f'{base}:plain', modules['small'])
+    regctl_setup(folder, base)
+    peers.run(folder, 'regctl', 'image', 'mod', f'{base}:plain', '--create', f'{base}:v1', '--digest-algo', 'sha512')
+    digest = peers.run(folder, 'regctl', 'manifest', 'head', f'{base}:v1')
+    assert digest.startswith('sha512:')
+    answer = daemon().get(f'{base}@{digest}')
+    assert answer.status == 200 and answer.body['sha256'] == peers.sha256(modules['small'].read_bytes()) and answer.body['digest'] == digest, answer
+    answer = daemon().get(f'{base}:v1')
+    assert answer.status == 200 and answer.body['sha256'] == peers.sha256(modules['small'].read_bytes()), answer
