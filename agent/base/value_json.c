@@ -94,13 +94,25 @@ static void node_fill(const json_t *from, struct value *to)
         }
 }
 
+/* jansson stopped right behind the second key: its name is no secret, and who sent it looks for it. */
+static bool refuse_twice(const char *text, size_t end, int line, enum error_code code, struct error *err)
+{
+        char shown[96];
+        size_t start = end > 0 ? end - 1 : 0;
+
+        do
+                start -= start > 0;
+        while (start > 0 && (text[start] != '"' || text[start - 1] == '\\'));
+        string_printable(text + start + 1, end - start > 2 ? end - start - 2 : 0, shown, sizeof shown);
+        return refuse(err, code, "JSON line %d: member \"%s\" is there twice", line < 1 ? 1 : line, shown);
+}
+
 bool json_parse(const char *text, size_t size_bytes, enum error_code code, struct value **ret_value, struct error *err)
 {
         static const struct { enum json_error_code code; const char *words; } kinds[] = {
                 { json_error_premature_end_of_input, "the text ends too early" },
                 { json_error_end_of_input_expected, "there is more after the end of the JSON text" },
                 { json_error_invalid_utf8, "not valid UTF-8" },
-                { json_error_duplicate_key, "a member is there twice" },
                 { json_error_null_character, "a NUL character in a string" },
                 { json_error_null_byte_in_key, "a NUL character in a member name" },
                 { json_error_numeric_overflow, "a number is too large" },
@@ -113,6 +125,8 @@ bool json_parse(const char *text, size_t size_bytes, enum error_code code, struc
                 return false;
         json_t *tree = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
         if (!tree) {
+                if (json_error_code(&error) == json_error_duplicate_key && error.position > 0 && (size_t)error.position <= size_bytes)
+                        return refuse_twice(text, (size_t)error.position, error.line, code, err);
                 for (size_t i = 0; i < COUNT_OF(kinds); i++)
                         if (json_error_code(&error) == kinds[i].code)
                                 words = kinds[i].words;
