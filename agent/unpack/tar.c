@@ -143,7 +143,8 @@ static bool tar_item_check(struct tar_stream *tar, struct archive_entry *entry, 
         if (item.is_wanted && !item.is_regular)
                 return refuse(err, ERROR_UNSUPPORTED_IMAGE, "%s in the tar archive is a link or device, not a file", shown);
         if (item.is_wanted && !memchr("0\0" "7", entry_type(tar), 3))
-                return refuse(err, ERROR_UNSUPPORTED_IMAGE, "%s in the tar archive is of type \"%c\", not a plain file (a GNU sparse file, perhaps: pack it without --sparse)", shown,
+                return refuse(err, ERROR_UNSUPPORTED_IMAGE, "%s in the tar archive is of type \"%c\", "
+                        "not a plain file (a GNU sparse file, perhaps: pack it without --sparse)", shown,
                         isprint(entry_type(tar)) ? entry_type(tar) : '?');
         if (item.is_regular && item.is_wanted && archive_entry_size_is_set(entry) && (uint64_t)archive_entry_size(entry) > tar->stream.run->limits->module_max_bytes)
                 return refuse(err, ERROR_TOO_LARGE, "%s has %lld bytes, a module may have %llu (pull.max_module_size)", shown, (long long)archive_entry_size(entry),
