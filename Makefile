@@ -211,7 +211,8 @@ install: all manuals            ## into $(DESTDIR)$(PREFIX)
 	install -m 0644 $(B)/libwasmcache.a $(DESTDIR)$(PREFIX)/lib/libwasmcache.a
 	install -m 0755 $(B)/libwasmcache.so $(DESTDIR)$(PREFIX)/lib/libwasmcache.so.0
 	ln -sf libwasmcache.so.0 $(DESTDIR)$(PREFIX)/lib/libwasmcache.so
-	install -m 0644 $(B)/wasmcache.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/wasmcache.pc
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/client/wasmcache.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/wasmcache.pc
+	chmod 0644 $(DESTDIR)$(PREFIX)/lib/pkgconfig/wasmcache.pc
 	for u in wasmcached.service wasmcached.socket; do sed 's|@PREFIX@|$(PREFIX)|g' systemd/$$u > $(DESTDIR)$(UNITDIR)/$$u; chmod 0644 $(DESTDIR)$(UNITDIR)/$$u; done
 	install -m 0644 systemd/wasmcached.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/wasmcached.conf
 	install -m 0644 systemd/wasmcached.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/wasmcached.conf
@@ -228,6 +229,7 @@ uninstall:                      ## takes away what install put there
 	  $(DESTDIR)$(PREFIX)/share/man/man1/wasmcachectl.1 $(DESTDIR)$(PREFIX)/share/man/man8/wasmcached.8 $(DESTDIR)$(PREFIX)/share/man/man5/wasmcached.yaml.5 \
 	  $(DESTDIR)$(BASH_COMPLETIONS)/wasmcachectl
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/wasmcached
+	$(if $(DESTDIR),find $(DESTDIR) -mindepth 1 -depth -type d -empty -delete)
 
 clean:                          ## removes build/
 	rm -rf $(BUILD) compile_commands.json
