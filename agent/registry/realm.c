@@ -50,7 +50,7 @@ bool realm_check(const struct registry_call *call, const char *realm, bool *ret_
                 return refuse(err, ERROR_INTERNAL, "registry endpoint \"%s\" is no URL", call->endpoint);
         if (!authority_parse(realm, &there))
                 return refuse(err, ERROR_UNAUTHORIZED, "registry %s names \"%s\" as token server, which is no plain http(s) URL", here.host, string_printable(realm,
-                        strcspn(realm, "@?#"), text, sizeof text));
+                        strchr(realm, '@') ? 0 : strcspn(realm, "?#"), text, sizeof text));       /* before an '@' there may be a password */
         if (!there.is_tls && here.is_tls)
                 return refuse(err, ERROR_UNAUTHORIZED, "registry %s is on https but names the token server %s on http; nothing was sent there", here.host, there.host);
 

@@ -91,6 +91,8 @@ static bool tar_refuse(struct tar_stream *tar, struct error *err)
         const char *text = archive_error_string(tar->archive);
         char shown[256];
         string_printable(text ? text : "", text ? strlen(text) : 0, shown, sizeof shown);
+        if (strcasestr(shown, "too large") || strcasestr(shown, "> 1MB"))
+                return refuse(err, ERROR_TOO_LARGE, "the tar archive has a header (long name or pax records) of more than 1 MiB after entry %d", tar->entry + 1);
         if (string_starts_with(shown, "Truncated") || tar->below_ended)
                 return refuse(err, ERROR_UPSTREAM_ERROR, "the tar archive is truncated after entry %d", tar->entry + 1);
         return refuse(err, ERROR_UPSTREAM_ERROR, "the tar archive is corrupt after entry %d: %s", tar->entry + 1, shown);

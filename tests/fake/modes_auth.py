@@ -1,7 +1,7 @@
 """modes_auth: who may pull, and registries that try to get hold of credentials. Users: pull/secret (may pull), other/word (known, may not pull).
 
 The good repositories `basic/<layout>` and `bearer/<layout>` serve every good layout behind Basic and Bearer; here are the bad ones.
-Modes with "login" are to be asked with pull/secret; "denied|…" shows what a careful client may say of a hostile realm.
+Modes with "login" are to be asked with pull/secret.
 """
 import base64
 import time
@@ -11,7 +11,6 @@ from world import mode
 
 USERS = {"pull": "secret", "other": "word"}
 REFRESH = "refresh-token-of-pull"
-HOSTILE = "denied|unauthorized|upstream_error|upstream_unreachable"
 
 
 def basic_user(connection):
@@ -125,7 +124,7 @@ def basic_loop(repo):
     repo.on_any = lambda connection: challenge(connection, 'Basic realm="fake"')
 
 
-@mode("auth-no-challenge", "unauthorized|upstream_error", "401 without WWW-Authenticate", "login")
+@mode("auth-no-challenge", "unauthorized", "401 without WWW-Authenticate", "login")
 def no_challenge(repo):
     repo.raw_image()
     repo.on_any = lambda connection: challenge(connection, None)
@@ -137,13 +136,13 @@ def unknown_scheme(repo):
     repo.on_any = lambda connection: challenge(connection, 'Negotiate, Digest realm="x", nonce="y"')
 
 
-@mode("auth-garbage-challenge", "unauthorized|upstream_error", "a challenge of noise", "login")
+@mode("auth-garbage-challenge", "unauthorized", "a challenge of noise", "login")
 def garbage_challenge(repo):
     repo.raw_image()
     repo.on_any = lambda connection: challenge(connection, 'Bearer realm="unterminated, service=,,, = "')
 
 
-@mode("auth-double-realm", HOSTILE, "a challenge with two realms", "login")
+@mode("auth-double-realm", "unauthorized", "a challenge with two realms", "login")
 def double_realm(repo):
     repo.raw_image()
     world = repo.world
@@ -182,7 +181,7 @@ def expiring(repo):
 
 
 # ---- realms that want the credentials
-def realm_mode(name, help_text, realm, code=HOSTILE):
+def realm_mode(name, help_text, realm, code="unauthorized"):
     @mode(name, code, help_text, "login")
     def build(repo):
         repo.raw_image(wasm(repo.name))
@@ -200,7 +199,7 @@ realm_mode("realm-file", "the realm is a file", lambda world: "file:///etc/passw
 realm_mode("realm-relative", "the realm is no absolute URL", lambda world: "/token")
 realm_mode("realm-empty", "the realm is empty", lambda world: "")
 realm_mode("realm-fragment", "the realm has a fragment", lambda world: world.url("/token#x"))
-realm_mode("realm-redirect", "the token endpoint redirects to another port", lambda world: world.url("/token-redirect"))
+realm_mode("realm-redirect", "the token endpoint redirects to another port", lambda world: world.url("/token-redirect"), "upstream_error")
 
 
 # ---- token endpoints that fail
@@ -214,17 +213,16 @@ def token_mode(name, code, help_text, answer, needs="login"):
         repo.on_any = lambda connection: bearer_challenge(connection, repo, repo.world.url_of(connection, path))
 
 
-BAD = "unauthorized|upstream_error|upstream_unreachable|too_large"
-token_mode("token-500", BAD, "the token endpoint answers 500", lambda connection, world: connection.reply(500, "no"))
+token_mode("token-500", "upstream_error", "the token endpoint answers 500", lambda connection, world: connection.reply(500, "no"))
 token_mode("token-403", "unauthorized", "the token endpoint answers 403", lambda connection, world: connection.reply(403, {"errors": [{"code": "DENIED"}]}))
-token_mode("token-429", "rate_limited|" + BAD, "the token endpoint answers 429, Retry-After a day", lambda connection, world: connection.reply(429, "", [("Retry-After", "86400")]))
-token_mode("token-garbage", BAD, "the token endpoint answers with noise", lambda connection, world: connection.reply(200, noise("t", 300)))
-token_mode("token-html", BAD, "the token endpoint answers with a page", lambda connection, world: connection.reply(200, "<html>sign in</html>", [("Content-Type", "text/html")]))
-token_mode("token-empty", BAD, "an empty token", lambda connection, world: connection.reply(200, {"token": "", "expires_in": 300}))
-token_mode("token-missing", BAD, "JSON without a token", lambda connection, world: connection.reply(200, {"expires_in": 300}))
-token_mode("token-number", BAD, "a token that is a number", lambda connection, world: connection.reply(200, {"token": 17}))
-token_mode("token-newline", BAD, "a token with a line end and a header in it", lambda connection, world: connection.reply(200, {"token": "a\r\nX-Injected: 1"}))
-token_mode("token-duplicate", BAD, "a token member twice", lambda connection, world: connection.reply(200, '{"token":"a","token":"b"}'))
-token_mode("token-huge", BAD, "a token of one megabyte", lambda connection, world: connection.reply(200, {"token": "t" * (1 << 20)}))
-token_mode("token-body-huge", BAD, "a token after a megabyte of blanks", lambda connection, world: connection.reply(200, " " * (1 << 20) + '{"token":"a"}'))
-token_mode("token-slow", "upstream_unreachable|timeout", "the token endpoint says nothing for ever", lambda connection, world: connection.stall(), "login,slow")
+token_mode("token-429", "rate_limited", "the token endpoint answers 429, Retry-After a day", lambda connection, world: connection.reply(429, "", [("Retry-After", "86400")]))
+token_mode("token-garbage", "upstream_error", "the token endpoint answers with noise", lambda connection, world: connection.reply(200, noise("t", 300)))
+token_mode("token-html", "upstream_error", "the token endpoint answers with a page", lambda connection, world: connection.reply(200, "<html>sign in</html>", [("Content-Type", "text/html")]))
+token_mode("token-empty", "upstream_error", "an empty token", lambda connection, world: connection.reply(200, {"token": "", "expires_in": 300}))
+token_mode("token-missing", "upstream_error", "JSON without a token", lambda connection, world: connection.reply(200, {"expires_in": 300}))
+token_mode("token-number", "upstream_error", "a token that is a number", lambda connection, world: connection.reply(200, {"token": 17}))
+token_mode("token-newline", "upstream_error", "a token with a line end and a header in it", lambda connection, world: connection.reply(200, {"token": "a\r\nX-Injected: 1"}))
+token_mode("token-duplicate", "upstream_error", "a token member twice", lambda connection, world: connection.reply(200, '{"token":"a","token":"b"}'))
+token_mode("token-huge", "too_large", "a token of one megabyte", lambda connection, world: connection.reply(200, {"token": "t" * (1 << 20)}))
+token_mode("token-body-huge", "too_large", "a token after a megabyte of blanks", lambda connection, world: connection.reply(200, " " * (1 << 20) + '{"token":"a"}'))
+token_mode("token-slow", "upstream_unreachable", "the token endpoint says nothing for ever", lambda connection, world: connection.stall(), "login,slow")

@@ -90,7 +90,7 @@ def expires(connection, data, repo):
     location(connection, world.url(path, world.other_port))
 
 
-@layer_mode("redirect-401", "unauthorized|upstream_error", "the target asks for credentials: it must not get the registry's")
+@layer_mode("redirect-401", "unauthorized", "the target asks for credentials: it must not get the registry's")
 def target_401(connection, data, repo):
     world = repo.world
     location(connection, world.url(world.answer(401, [("WWW-Authenticate", 'Basic realm="bucket"')]), world.other_port))

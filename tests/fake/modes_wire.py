@@ -93,7 +93,7 @@ def huge_length(connection, data, repo):
     connection.reply(200, data, length=1 << 60)
 
 
-@layer_mode("negative-length", "upstream_error|upstream_unreachable", "Content-Length: -1")
+@layer_mode("negative-length", "upstream_error", "Content-Length: -1")
 def negative_length(connection, data, repo):
     connection.reply(200, data, length=-1)
     connection.close()
@@ -138,7 +138,7 @@ def drip(connection, data, repo):
     connection.drip(data)
 
 
-@layer_mode("drip-head", "timeout|upstream_unreachable", "one byte of the head per second", SLOW)
+@layer_mode("drip-head", "upstream_unreachable", "one byte of the head per second", SLOW)
 def drip_head(connection, data, repo):
     connection.drip(b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 1000)
 
@@ -167,13 +167,13 @@ def http09(connection, data, repo):
     connection.close()
 
 
-@layer_mode("garbage-head", "upstream_error|upstream_unreachable", "a status line and headers of noise")
+@layer_mode("garbage-head", "upstream_error", "a status line and headers of noise")
 def garbage_head(connection, data, repo):
     connection.raw(b"HTTP/1.1 2x0 \xff\xfe\r\n\xff\xff\xff\r\n: novalue\r\n\r\n" + noise("g", 500))
     connection.close()
 
 
-@layer_mode("half-head", "upstream_unreachable|upstream_error", "the connection ends within the head")
+@layer_mode("half-head", "upstream_error", "the connection ends within the head")
 def half_head(connection, data, repo):
     connection.raw(b"HTTP/1.1 200 OK\r\nContent-Le")
     connection.close()
@@ -186,7 +186,7 @@ def bad_chunking(connection, data, repo):
     connection.close()
 
 
-@layer_mode("huge-chunk", "upstream_error|upstream_unreachable", "a chunk size beyond 64 bits")
+@layer_mode("huge-chunk", "upstream_error", "a chunk size beyond 64 bits")
 def huge_chunk(connection, data, repo):
     connection.head(200, [("Transfer-Encoding", "chunked")])
     connection.raw(b"ffffffffffffffffff\r\n" + data[:100])
@@ -205,7 +205,7 @@ def huge_headers(connection, data, repo):
     connection.reply(200, data, [(f"X-Filler-{at}", "f" * 8000) for at in range(128)])
 
 
-@layer_mode("huge-header-line", "upstream_error|upstream_unreachable", "one header line of a megabyte")
+@layer_mode("huge-header-line", "upstream_error", "one header line of a megabyte")
 def huge_header_line(connection, data, repo):
     connection.reply(200, data, [("X-Filler", "f" * (1 << 20))])
 
@@ -233,7 +233,7 @@ def content_encoding(connection, data, repo):
     connection.reply(200, gz_zeros(16), [("Content-Encoding", "gzip")])
 
 
-@layer_mode("transfer-encoding", "upstream_error|upstream_unreachable", "Transfer-Encoding: gzip, chunked, a bomb")
+@layer_mode("transfer-encoding", "upstream_error", "Transfer-Encoding: gzip, chunked, a bomb")
 def transfer_encoding(connection, data, repo):
     from content import gz_zeros
     connection.head(200, [("Transfer-Encoding", "gzip, chunked")])
@@ -343,8 +343,8 @@ def failing(name, help_text, code, statuses, headers=(), needs="-"):
 
 failing("status-500-once", "500, then good", "ok", [500, 200])
 failing("status-503-twice", "503 twice, then good", "ok", [503, 503, 200])
-failing("status-503", "503 for ever", "upstream_error|upstream_unreachable", [503])
-failing("status-500", "500 for ever", "upstream_error|upstream_unreachable", [500])
+failing("status-503", "503 for ever", "upstream_error", [503])
+failing("status-500", "500 for ever", "upstream_error", [500])
 failing("status-404", "404 for ever", "not_found", [404])
 failing("status-418", "418: a status that nobody expects", "upstream_error", [418])
 failing("status-204", "204: success without a manifest", "upstream_error", [204])
@@ -367,7 +367,7 @@ error_body("error-errors", "404 with the specification's errors[]",
 error_body("error-bare", "404 with a bare object", b'{"details":"no such thing","code":"UNKNOWN"}', "application/json")
 error_body("error-html", "404 with a page of HTML", b"<html><body><h1>404 Not Found</h1></body></html>", "text/html")
 error_body("error-control", "500 with a megabyte of text full of control characters",
-           (b"\x1b[31mred\x07\r\nfake=log line \xff\x00" * 40000)[:1 << 20], "text/plain", 500, "upstream_error|upstream_unreachable")
+           (b"\x1b[31mred\x07\r\nfake=log line \xff\x00" * 40000)[:1 << 20], "text/plain", 500, "upstream_error")
 error_body("error-denied", "403 DENIED", b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}', "application/json", 403, "unauthorized")
 
 
@@ -390,7 +390,7 @@ def head_redirect(repo):
     repo.on_manifest = on_manifest
 
 
-@mode("head-moves-get-fails", "upstream_error|upstream_unreachable", "HEAD tells a new digest each time, GET fails with 500")
+@mode("head-moves-get-fails", "upstream_error", "HEAD tells a new digest each time, GET fails with 500")
 def head_moves(repo):
     repo.raw_image()
 
