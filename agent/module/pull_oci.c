@@ -6,6 +6,7 @@
  * How it ends: what was found is in the pull; logins are wiped by pull_fini().
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "pull.h"
@@ -192,6 +193,19 @@ static bool unchanged(struct pull *pull)
         return true;
 }
 
+/* Who may not have an image learns neither that it is here nor its digest: the error of a proof reads like that of a first pull. */
+static void hide_proof(const struct pull *pull, const char *digest, struct error *err)
+{
+        char asked[DIGEST_TEXT_BYTES];
+        digest_format(&pull->want->reference.digest, asked);
+        const char *name = digest_is_set(&pull->want->reference.digest) ? asked : pull->want->reference.tag;
+        bool is_head = string_starts_with(err->text, "HEAD ");
+        const char *start = is_head ? err->text + strlen("HEAD ") : err->text, *at = strstr(start, digest);
+        CLEANUP(cleanup_free) char *text = at ? string_format("%s%.*s%s%s", is_head ? "GET " : "", (int)(at - start), start, name, at + strlen(digest)) :
+                                                string_format("%s%s", is_head ? "GET " : "", start);
+        snprintf(err->text, sizeof err->text, "%s", text);
+}
+
 /* Does the place still say what is known? A HEAD is enough to keep what is here, never to take something else. false without error = ask in full. */
 static bool check_head(struct pull *pull, const struct registry_call *call, bool *ret_same, struct error *err)
 {
@@ -201,7 +215,12 @@ static bool check_head(struct pull *pull, const struct registry_call *call, bool
         *ret_same = false;
 
         CLEANUP(registry_manifest_fini) struct registry_manifest head = { 0 };
-        if (!registry_fetch_manifest(call, by_digest ? name : pull->want->reference.tag, true, &head, err))
+        bool done = registry_fetch_manifest(call, by_digest ? name : pull->want->reference.tag, true, &head, err);
+        if (!done && pull->is_proof) {
+                hide_proof(pull, name, err);
+                return err->code == ERROR_UNAUTHORIZED || err->code == ERROR_NOT_FOUND;      /* asked in full, the place gives the answer that any stranger gets */
+        }
+        if (!done)
                 return by_digest && err->code == ERROR_NOT_FOUND && !digest_is_set(&pull->want->pin);      /* gone there; what the tag means now is asked in full */
         *ret_same = by_digest || digest_equal(&head.digest, &pull->known_top) || digest_equal(&head.digest, &pull->known_manifest);
         return true;

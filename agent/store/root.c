@@ -65,7 +65,7 @@ static bool lock_refuse(struct store *store, struct error *err)
 static bool root_lock(struct store *store, struct error *err)
 {
         errno = EROFS;
-        store->lock_fd = fault_hit("store.read_only") ? -1 : openat(store->root_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+        store->lock_fd = fault_hit("store.read_only") ? -1 : openat(store->root_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (store->lock_fd < 0 && errno == EROFS) {
                 store->is_read_only = true;
                 store_set_health(store, STORE_READ_ONLY);
@@ -81,6 +81,7 @@ static bool root_lock(struct store *store, struct error *err)
                 return errno == EAGAIN || errno == EACCES ? lock_refuse(store, err) : refuse_errno(err, ERROR_INTERNAL, errno, "store.root %s: cannot lock", store->root);
         if (store->is_read_only)
                 return true;
+        (void)fchmod(store->lock_fd, 0600);       /* whoever can read it could lock it, and keep us from starting */
 
         char text[32];
         int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
