@@ -1,0 +1,330 @@
+"""The daemon as a service: start, refusal to start, reload, stop, crash, hits without a registry, socket activation."""
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+import yaml
+
+from e2e_daemon import CTL, DAEMON, await_true, free_port
+from e2e_images import body_of, push, wasm
+from e2e_servers import Registry
+
+
+def run_daemon(*words, **how):
+    return subprocess.run([DAEMON, *map(str, words)], capture_output=True, text=True, check=False, timeout=20, **how)
+
+
+# ---- configuration ----
+@pytest.mark.parametrize('text, line, named', [
+    ('store:\n  rooot: /x\n', 2, ['store.rooot', 'root']), ('storee: {}\n', 1, ['storee']), ('store:\n  max_size: big\n', 2, ['store.max_size', 'GiB']), ('log:\n\n  level: loud\n', 3, ['log.level', 'debug', 'error']),
+    ('listeners:\n  - path: /x.sock\n    identity: someone\n', 3, ['identity', 'fixed', 'trusted']), ('store: {high_watermark: 101}\n', 1, ['high_watermark', '100']), ('a: [\n', None, []), ('store: {}\nstore: {}\n', 2, ['store']),
+    ('listeners:\n  - mode: "0666"\n', 2, ['path']), ('pull: {timeout: 5}\n', 1, ['pull.timeout', '30s']), ('registries:\n  "r.example:5":\n    ca: relative.pem\n', 3, ['ca', 'absolute']),
+    ('metrics: {address: nowhere}\n', 1, ['metrics.address', 'host:port']), ('- a\n', 1, []), ('kubernetes: {mode: in-cluster}\n', 1, ['kubernetes.mode'])])
+def test_bad_configuration(tmp_path, text, line, named):
+    (tmp_path / 'c.yaml').write_text(text)
+    for words in (['--check-config'], ['--print-config'], []):
+        ran = run_daemon('--config', tmp_path / 'c.yaml', *words)
+        assert ran.returncode == 2, ran
+        assert ran.stdout == ''
+        assert f'{tmp_path}/c.yaml' in ran.stderr and (line is None or f'c.yaml:{line}' in ran.stderr), ran.stderr
+        for word in named:
+            assert word in ran.stderr, ran.stderr
+
+
+def test_good_configuration(tmp_path):
+    for text in ('', '{}\n', '---\n', '# nothing\n', 'store: {root: /x/y}\n', 'log:\n'):
+        (tmp_path / 'c.yaml').write_text(text)
+        ran = run_daemon('--config', tmp_path / 'c.yaml', '--check-config')
+        assert ran.returncode == 0, (text, ran.stderr)
+    printed = run_daemon('--config', tmp_path / 'c.yaml', '--print-config').stdout
+    parsed = yaml.safe_load(printed)
+    assert parsed['store']['root'] == '/var/lib/wasmcached' and parsed['pull']['slots'] == 8 and parsed['listeners'][0]['path'] == '/run/wasmcached/agent.sock' and parsed['admin']['mode'] == '0600'
+    (tmp_path / 'again.yaml').write_text(printed)
+    assert run_daemon('--config', tmp_path / 'again.yaml', '--print-config').stdout == printed
+    ran = run_daemon('--check-config', env={**os.environ, 'WASMCACHED_CONFIG': str(tmp_path / 'absent.yaml')})
+    assert ran.returncode == 2 and 'absent.yaml' in ran.stderr
+    assert run_daemon('--no-such').returncode == 2
+    assert run_daemon('--version').stdout.startswith('wasmcached ')
+
+
+def test_reload(make_daemon, registry, tmp_path):
+    daemon = make_daemon()
+    (tmp_path / 'a.wasm').write_bytes(wasm('reload'))
+    daemon.bad(f'file://{tmp_path}/a.wasm', 'denied')
+    daemon.configure(files={'roots': [str(tmp_path)]})
+    ran = daemon.ctl('reload', '-o', 'json')
+    assert ran.returncode == 0 and 'files.roots' in ran.stdout, ran
+    daemon.good(f'file://{tmp_path}/a.wasm')
+    # what needs a restart is said
+    daemon.configure(admin={'mode': '0660'})
+    answer = daemon.ask('POST', '/v1/reload', to='admin')
+    assert answer.status == 200 and any('admin.mode' in str(item) for item in answer.json['needsRestart'])
+    # a bad file changes nothing
+    good = body_of(daemon.file)
+    with open(daemon.file, 'a', encoding='utf-8') as stream:
+        stream.write('nonsense: 1\n')
+    answer = daemon.ask('POST', '/v1/reload', to='admin')
+    assert answer.code == 'bad_request' and daemon.file in answer.json['detail'] and re.search(r'config.yaml:\d+', answer.json['detail'])
+    assert daemon.ctl('reload').returncode == 1
+    daemon.process.send_signal(signal.SIGHUP)
+    await_true(lambda: 'nonsense' in daemon.told(), what='the complaint about the configuration after SIGHUP')
+    daemon.good(f'file://{tmp_path}/a.wasm')
+    with open(daemon.file, 'wb') as stream:
+        stream.write(good)
+    daemon.configure(files={'roots': []})
+    daemon.process.send_signal(signal.SIGHUP)
+    await_true(lambda: daemon.get(f'file://{tmp_path}/b.wasm').code == 'denied', what='the reload by SIGHUP')
+    assert [event for event in daemon.ask('GET', '/v1/events', to='admin').body.decode().splitlines() if '"reloaded"' in event]
+
+
+def test_config_route(daemon):
+    shown = daemon.ask('GET', '/v1/config', to='admin').json
+    assert shown['store']['root'] == daemon.store
+    assert yaml.safe_load(daemon.ctl_good('config', '-o', 'yaml'))['store']['root'] == daemon.store
+
+
+# ---- one daemon per store, sockets ----
+def test_second_daemon(daemon, make_daemon, registry):
+    repository, _, _ = push(registry)
+    daemon.good(registry.ref(repository))
+    second = make_daemon(start=False, store={'root': daemon.store})
+    ran = run_daemon('--config', second.file)
+    assert ran.returncode == 3, ran
+    assert daemon.store in ran.stderr and str(daemon.process.pid) in ran.stderr and len([line for line in ran.stderr.splitlines() if 'level=error' in line or 'wasmcached:' in line]) == 1
+    assert not os.path.exists(second.agent) and not os.path.exists(second.admin)
+    assert daemon.good(registry.ref(repository))['source'] == 'cache'
+
+
+def test_sockets_of_the_dead_and_the_living(daemon, make_daemon):
+    daemon.stop(signal.SIGKILL)
+    assert os.path.exists(daemon.agent) and os.path.exists(daemon.admin)
+    daemon.start()
+    other = make_daemon(start=False, listeners=[{'path': daemon.agent}])
+    ran = run_daemon('--config', other.file)
+    assert ran.returncode == 1 and daemon.agent in ran.stderr
+    assert daemon.ask('GET', '/healthz').status == 200
+    plain = make_daemon(start=False)
+    with open(plain.agent, 'w', encoding='utf-8') as stream:
+        stream.write('precious')
+    ran = run_daemon('--config', plain.file)
+    assert ran.returncode == 1 and plain.agent in ran.stderr and body_of(plain.agent) == b'precious'
+
+
+def test_sigterm(daemon, registry):
+    repository, _, module = push(registry)
+    got = daemon.good(registry.ref(repository))
+    with socket.socket(socket.AF_UNIX) as idle, socket.socket(socket.AF_UNIX) as half:
+        idle.connect(daemon.agent)
+        half.connect(daemon.agent)
+        half.send(b'POST /v1/modules HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{')
+        following = subprocess.Popen([CTL, '--socket', daemon.admin, 'events', '-f'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        await_true(lambda: daemon.metric('wasmcached_connections_open') >= 4, what='three connections')
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        took = time.monotonic() - began
+        following.communicate(timeout=10)
+    assert took < 1.0
+    assert body_of(got['path']) == module
+    assert not os.path.exists(daemon.agent)
+    daemon.start()
+    renewed = daemon.ask('PUT', f"/v1/leases/{got['lease']['id']}")
+    assert renewed.status == 200, renewed
+    assert body_of(got['path']) == module
+
+
+def test_sigterm_while_pulling(make_daemon):
+    """A source that never answers does not hold the stop."""
+    with socket.socket() as silent:
+        silent.bind(('127.0.0.1', 0))
+        silent.listen()
+        daemon = make_daemon()
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(daemon.get(f'http://127.0.0.1:{silent.getsockname()[1]}/x.wasm')))
+        thread.start()
+        silent.accept()
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 1.0
+        thread.join(5)
+        assert answers and answers[0].code == 'busy' and answers[0].status == 503
+
+
+def test_kill_and_restart(make_daemon, start_server):
+    server = start_server(Registry)
+    daemon = make_daemon()
+    repository, digest, module = push(server)
+    got = daemon.good(server.ref(repository))
+    server.stop()
+    daemon.stop(signal.SIGKILL)
+    assert body_of(got['path']) == module
+    daemon.start()
+    assert body_of(got['path']) == module
+    again = daemon.good(server.ref(repository))
+    assert (again['path'], again['source'], again['digest']) == (got['path'], 'cache', digest)
+    assert daemon.good(server.ref(repository, digest))['source'] == 'cache'
+    assert daemon.ask('PUT', f"/v1/leases/{got['lease']['id']}").status == 200
+    daemon.bad(server.ref(repository), 'upstream_unreachable', imagePullPolicy='Always')
+    daemon.bad(server.ref(repository, 'other'), 'upstream_unreachable')
+    assert daemon.good(server.ref(repository))['source'] == 'cache'
+
+
+def test_stale_if_error(make_daemon, start_server):
+    server = start_server(Registry)
+    daemon = make_daemon(pull={'stale_if_error': '1h', 'retries': 0, 'negative_time': '0s'})
+    repository, _, _ = push(server)
+    daemon.good(server.ref(repository), imagePullPolicy='Always')
+    server.stop()
+    got = daemon.good(server.ref(repository), imagePullPolicy='Always')
+    assert got['source'] == 'cache' and got['stale'] is True
+    daemon.bad(server.ref(repository, 'never-seen'), 'upstream_unreachable', imagePullPolicy='Always')
+    daemon.configure(pull={'stale_if_error': '0s'})
+    daemon.ctl_good('reload')
+    daemon.bad(server.ref(repository), 'upstream_unreachable', imagePullPolicy='Always')
+
+
+def test_index_lost(daemon, registry):
+    """Without the index the modules are adopted by content; who may have them must be shown again."""
+    repository, _, module = push(registry)
+    daemon.good(registry.ref(repository))
+    daemon.stop()
+    for name in os.listdir(daemon.store):
+        if name.startswith('index'):
+            os.remove(os.path.join(daemon.store, name))
+    daemon.start()
+    blobs = registry.count('GET', repository + '/blobs')
+    assert body_of(daemon.good(registry.ref(repository))['path']) == module
+    assert registry.count('GET', repository + '/blobs') <= blobs + 1
+
+
+@pytest.mark.parametrize('damage', [b'', b'not a database at all' * 500])
+def test_index_damaged(daemon, registry, damage):
+    repository, _, module = push(registry)
+    daemon.good(registry.ref(repository))
+    daemon.stop()
+    for name in os.listdir(daemon.store):
+        if name.startswith('index'):
+            with open(os.path.join(daemon.store, name), 'wb') as stream:
+                stream.write(damage)
+    daemon.start()
+    assert body_of(daemon.good(registry.ref(repository))['path']) == module
+
+
+# ---- metrics listener, logs ----
+def test_metrics_listener(make_daemon):
+    import requests
+    address = f'127.0.0.1:{free_port()}'
+    make_daemon(metrics={'address': address})
+    assert requests.get(f'http://{address}/healthz', timeout=5).status_code == 200
+    assert requests.get(f'http://{address}/readyz', timeout=5).status_code == 200
+    assert 'wasmcached_' in requests.get(f'http://{address}/metrics', timeout=5).text
+    for method, path in (('GET', '/v1/modules'), ('POST', '/v1/modules'), ('GET', '/v1/config'), ('POST', '/v1/gc'), ('GET', '/openapi.yaml'), ('GET', '/v1/events')):
+        assert requests.request(method, f'http://{address}{path}', timeout=5).status_code in (403, 404), path
+
+
+def test_log_json(make_daemon, registry):
+    import json
+    daemon = make_daemon(log={'format': 'json', 'level': 'debug'})
+    repository, _, _ = push(registry)
+    daemon.good(registry.ref(repository))
+    daemon.bad('oci://127.0.0.1:1/a:\x1b[31mb', 'bad_url')
+    lines = [json.loads(line) for line in daemon.told().splitlines()]
+    assert any(line['event'] == 'pulled' for line in lines) and all(line['level'] and line['time'] for line in lines)
+
+
+# ---- socket activation ----
+@pytest.mark.skipif(not shutil.which('systemd-socket-activate'), reason='systemd-socket-activate is not installed')
+def test_socket_activation(make_daemon, registry):
+    """Twenty restarts under load: the listening socket is its parent's, so no connect is ever refused and no request fails for longer than a restart."""
+    daemon = make_daemon()
+    repository, _, _ = push(registry)
+    url = registry.ref(repository)
+    daemon.good(url)
+    daemon.stop()
+    listening = {}
+    for name in ('agent', 'team', 'trusted', 'admin'):
+        path = getattr(daemon, name)
+        if os.path.exists(path):
+            os.remove(path)
+        listening[name] = socket.socket(socket.AF_UNIX)
+        listening[name].bind(path)
+        listening[name].listen(512)
+    names = ':'.join(listening)
+
+    def launch():
+        def become():
+            # what systemd does: descriptors from 3 on, and whose they are
+            held = [os.dup2(listening[name].fileno(), 40 + at) for at, name in enumerate(listening)]
+            for at, number in enumerate(held):
+                os.dup2(number, 3 + at, inheritable=True)
+            os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(held)), LISTEN_FDNAMES=names)
+            os.execv(DAEMON, [DAEMON, '--config', daemon.file])
+        pid = os.fork()
+        if pid == 0:
+            try:
+                log = os.open(daemon.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                become()
+            finally:
+                os._exit(127)
+        return pid
+
+    stop, refused, done, failed = threading.Event(), [], [0], []
+
+    def load():
+        while not stop.is_set():
+            try:
+                answer = daemon.get(url)
+                if answer.status == 200:
+                    done[0] += 1
+                else:
+                    failed.append((answer.status, answer.code))
+            except (ConnectionRefusedError, FileNotFoundError) as problem:
+                refused.append(problem)
+            except OSError:
+                pass          # a connection that had been accepted when the daemon stopped
+            except Exception as problem:  # noqa: BLE001 (http.client's own: the answer was cut)
+                assert type(problem).__module__ == 'http.client', problem
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    pid = launch()
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            before = done[0]
+            await_true(lambda: done[0] > before + 3, what='answers after a restart')
+            os.kill(pid, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            pid = launch()
+        assert os.path.exists(daemon.agent)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        for held in listening.values():
+            held.close()
+    assert refused == []
+    assert all(status == 503 for status, _ in failed), failed
+
+
+@pytest.mark.skipif(not shutil.which('systemd-socket-activate'), reason='systemd-socket-activate is not installed')
+def test_systemd_socket_activate(make_daemon, registry):
+    daemon = make_daemon(start=False, listeners=[{'path': '/nowhere/agent.sock', 'identity': 'fixed', 'namespace': 'default'}])
+    daemon.configure(listeners=[{'path': daemon.agent, 'identity': 'fixed', 'namespace': 'default'}])
+    with open(daemon.log, 'ab') as log:
+        parent = subprocess.Popen(['systemd-socket-activate', '--listen', daemon.agent, '--fdname', 'agent', DAEMON, '--config', daemon.file], stdout=log, stderr=log)
+    try:
+        await_true(lambda: os.path.exists(daemon.agent), what='the socket')
+        repository, _, _ = push(registry)
+        assert daemon.good(registry.ref(repository))['source'] == 'pulled'
+    finally:
+        parent.terminate()
+        assert parent.wait(10) == 0
