@@ -12,8 +12,8 @@
 #include <wasmcached/base/map.h>
 #include <wasmcached/base/memory.h>
 
-struct slot { uint64_t hash; void *key; size_t key_bytes; void *value; };
-struct map { struct slot *slots; size_t slot_count, used; void (*free_value)(void *value); };
+struct slot { const void *key; void *value; uint32_t hash, key_bytes; };
+struct map { struct slot *slots; size_t slot_count, used; void (*free_value)(void *value); bool is_borrowing; };
 
 static uint64_t seed[2];
 static pthread_once_t seed_once = PTHREAD_ONCE_INIT;
@@ -29,7 +29,7 @@ static uint64_t mix(uint64_t a, uint64_t b)
         return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static uint64_t hash_of(const void *key, size_t key_bytes)
+static uint32_t hash_of(const void *key, size_t key_bytes)
 {
         const uint8_t *at = key;
         uint64_t hash = seed[0] ^ key_bytes, word;
@@ -41,7 +41,7 @@ static uint64_t hash_of(const void *key, size_t key_bytes)
         word = 0;
         if (key_bytes > 0)
                 memcpy(&word, at, key_bytes);
-        return mix(hash ^ word, seed[1] ^ 0x9e3779b97f4a7c15u);
+        return (uint32_t)mix(hash ^ word, seed[1] ^ 0x9e3779b97f4a7c15u);
 }
 
 struct map *map_new(void (*free_value)(void *value))
@@ -53,6 +53,22 @@ struct map *map_new(void (*free_value)(void *value))
         map->slots = memory_new(map->slot_count, sizeof *map->slots);
         map->free_value = free_value;
         return map;
+}
+
+struct map *map_new_borrowing(void (*free_value)(void *value))
+{
+        struct map *map = map_new(free_value);
+
+        map->is_borrowing = true;
+        return map;
+}
+
+static void key_drop(const struct map *map, const struct slot *slot)
+{
+        union { const void *kept; void *owned; } key = { slot->key };
+
+        if (!map->is_borrowing)
+                free(key.owned);
 }
 
 static void value_drop(const struct map *map, void *value)
@@ -67,7 +83,7 @@ void map_free(struct map **map)
                 return;
         for (size_t i = 0; i < (*map)->slot_count; i++)
                 if ((*map)->slots[i].value) {
-                        free((*map)->slots[i].key);
+                        key_drop(*map, &(*map)->slots[i]);
                         value_drop(*map, (*map)->slots[i].value);
                 }
         free((*map)->slots);
@@ -75,11 +91,11 @@ void map_free(struct map **map)
 }
 
 /* The slot of that key, or the free one where it would go. */
-static struct slot *slot_find(const struct map *map, uint64_t hash, const void *key, size_t key_bytes)
+static struct slot *slot_find(const struct map *map, uint32_t hash, const void *key, size_t key_bytes)
 {
         size_t mask = map->slot_count - 1;
 
-        for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
+        for (size_t i = hash & mask;; i = (i + 1) & mask) {
                 struct slot *slot = &map->slots[i];
 
                 if (!slot->value || (slot->hash == hash && slot->key_bytes == key_bytes && memcmp(slot->key, key, key_bytes) == 0))
@@ -92,35 +108,54 @@ void *map_get(const struct map *map, const void *key, size_t key_bytes)
         return slot_find(map, hash_of(key, key_bytes), key, key_bytes)->value;
 }
 
-static void grow(struct map *map)
+/* All keys differ: the first free slot is the right one, no key is looked at. */
+static void grow(struct map *map, size_t slot_count)
 {
         struct slot *old = map->slots;
-        size_t old_count = map->slot_count;
+        size_t old_count = map->slot_count, mask = slot_count - 1;
 
-        map->slot_count *= 2;
-        map->slots = memory_new(map->slot_count, sizeof *map->slots);
-        for (size_t i = 0; i < old_count; i++)
-                if (old[i].value)
-                        *slot_find(map, old[i].hash, old[i].key, old[i].key_bytes) = old[i];
+        map->slot_count = slot_count;
+        map->slots = memory_new(slot_count, sizeof *map->slots);
+        for (size_t i = 0; i < old_count; i++) {
+                size_t at = old[i].hash & mask;
+
+                if (!old[i].value)
+                        continue;
+                while (map->slots[at].value)
+                        at = (at + 1) & mask;
+                map->slots[at] = old[i];
+        }
         free(old);
+}
+
+void map_reserve(struct map *map, size_t count)
+{
+        size_t slot_count = map->slot_count;
+
+        while (count * 4 > slot_count * 3)
+                slot_count *= 2;
+        if (slot_count > map->slot_count)
+                grow(map, slot_count);
 }
 
 void map_put(struct map *map, const void *key, size_t key_bytes, void *value)
 {
-        uint64_t hash = hash_of(key, key_bytes);
+        uint32_t hash = hash_of(key, key_bytes);
         struct slot *slot = slot_find(map, hash, key, key_bytes);
 
         if (slot->value) {
                 if (slot->value != value)
                         value_drop(map, slot->value);
                 slot->value = value;
+                if (map->is_borrowing)
+                        slot->key = key;
                 return;
         }
         if ((map->used + 1) * 4 > map->slot_count * 3) {
-                grow(map);
+                grow(map, 2 * map->slot_count);
                 slot = slot_find(map, hash, key, key_bytes);
         }
-        *slot = (struct slot){ hash, string_copy_bytes(key, key_bytes), key_bytes, value };
+        *slot = (struct slot){ map->is_borrowing ? key : string_copy_bytes(key, key_bytes), value, hash, (uint32_t)key_bytes };
         map->used++;
 }
 
@@ -132,9 +167,9 @@ void *map_take(struct map *map, const void *key, size_t key_bytes)
 
         if (!value)
                 return NULL;
-        free(slot->key);
+        key_drop(map, slot);
         for (size_t i = (hole + 1) & mask; map->slots[i].value; i = (i + 1) & mask) {
-                size_t home = (size_t)map->slots[i].hash & mask;
+                size_t home = map->slots[i].hash & mask;
 
                 if (((i - home) & mask) < ((i - hole) & mask))
                         continue;

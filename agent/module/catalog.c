@@ -19,7 +19,8 @@ static size_t key_bytes(const struct digest *digest)
 void catalog_init(struct catalog *catalog)
 {
         *catalog = (struct catalog){
-                .entries = map_new(NULL), .images = map_new(NULL), .references = map_new(NULL), .resources = map_new(NULL), .leases = map_new(NULL), .texts = map_new(free),
+                .entries = map_new_borrowing(NULL), .images = map_new_borrowing(NULL), .references = map_new_borrowing(NULL), .leases = map_new_borrowing(NULL),
+                .resources = map_new(NULL), .texts = map_new(free),
         };
 }
 
@@ -105,9 +106,6 @@ static void grants_free(struct catalog *catalog, struct grant **list)
         while (*list) {
                 struct grant *grant = *list;
                 *list = grant->next;
-                free(grant->repository);
-                free(grant->namespace);
-                free(grant->secret);
                 free(grant);
                 catalog->grants--;
         }
@@ -116,16 +114,39 @@ static void grants_free(struct catalog *catalog, struct grant **list)
 static void image_index(struct catalog *catalog, struct image *image)
 {
         map_put(catalog->images, image->manifest.bytes, key_bytes(&image->manifest), image);
-        if (digest_is_set(&image->top) && !digest_equal(&image->top, &image->manifest))
-                map_put(catalog->images, image->top.bytes, key_bytes(&image->top), image);
+        if (image->top != &image->manifest && digest_is_set(image->top))
+                map_put(catalog->images, image->top->bytes, key_bytes(image->top), image);
 }
 
 static void image_unindex(struct catalog *catalog, struct image *image)
 {
-        const struct digest *digests[] = { &image->manifest, &image->top };
+        const struct digest *digests[] = { &image->manifest, image->top };
         for (size_t i = 0; i < COUNT_OF(digests); i++)
                 if (map_get(catalog->images, digests[i]->bytes, key_bytes(digests[i])) == image)
                         map_remove(catalog->images, digests[i]->bytes, key_bytes(digests[i]));
+}
+
+/* Three digests of 68 bytes are what an image consists of; mostly one of them is enough. */
+static const struct digest *digest_share(const struct digest *digest, const struct digest *same)
+{
+        if (digest_equal(digest, same))
+                return same;
+        struct digest *copy = memory_new(1, sizeof *copy);
+        *copy = *digest;
+        return copy;
+}
+
+static void digest_unshare(const struct digest **digest, const struct digest *same)
+{
+        union { const struct digest *shared; void *copy; } old = { TAKE(*digest) };
+        if (old.shared != same)
+                free(old.copy);
+}
+
+static void image_drop_digests(struct image *image)
+{
+        digest_unshare(&image->top, &image->manifest);
+        digest_unshare(&image->layer, &image->entry->sha256);
 }
 
 static void image_detach(struct image *image)
@@ -151,12 +172,13 @@ struct image *catalog_put_image(struct catalog *catalog, const struct store_imag
         } else {
                 image_unindex(catalog, image);
                 image_detach(image);
+                image_drop_digests(image);
         }
         image->entry = entry;
         image->next = entry->images;
         entry->images = image;
-        image->top = row->top;
-        image->layer = row->layer;
+        image->top = digest_share(&row->top, &image->manifest);
+        image->layer = digest_share(&row->layer, &entry->sha256);
         image->media_type = catalog_intern(catalog, row->media_type);
         image->layer_type = catalog_intern(catalog, row->layer_type);
         image_index(catalog, image);
@@ -182,8 +204,9 @@ struct known_reference *catalog_put_reference(struct catalog *catalog, const str
         if (reference && reference->sequence > sequence)
                 return reference;         /* never back in time */
         if (!reference) {
-                reference = memory_new(1, sizeof *reference);
-                reference->name = string_copy(row->name);
+                size_t name_bytes = strlen(row->name) + 1;
+                reference = memory_new(1, sizeof *reference + name_bytes);
+                memcpy(reference->name, row->name, name_bytes);
                 map_put_text(catalog->references, reference->name, reference);
         } else {
                 reference_detach(reference);
@@ -194,9 +217,10 @@ struct known_reference *catalog_put_reference(struct catalog *catalog, const str
         entry->references = reference;
         reference->checked_s = reference->saved_s = row->checked_s;
         reference->sequence = sequence;
-        if (!reference->etag || !string_equal(reference->etag, row->etag ? row->etag : "")) {
+        const char *etag = row->etag && *row->etag ? row->etag : NULL;
+        if (!string_equal(reference->etag, etag)) {
                 free(reference->etag);
-                reference->etag = string_copy(row->etag ? row->etag : "");
+                reference->etag = string_copy(etag);
         }
         return reference;
 }
@@ -230,6 +254,27 @@ struct grant *catalog_find_grant(const struct catalog *catalog, const struct sto
         return grant;
 }
 
+/* One piece of memory: there is one of these for every image. */
+static struct grant *grant_new(const struct store_grant *row, enum grant_kind kind)
+{
+        const char *texts[] = { row->repository, row->namespace ? row->namespace : "", row->secret ? row->secret : "" };
+        size_t used[COUNT_OF(texts) + 1] = { 0 };
+        for (size_t i = 0; i < COUNT_OF(texts); i++)
+                used[i + 1] = used[i] + strlen(texts[i]) + 1;
+
+        struct grant *grant = memory_new(1, sizeof *grant + used[COUNT_OF(texts)]);
+        for (size_t i = 0; i < COUNT_OF(texts); i++)
+                memcpy(grant->texts + used[i], texts[i], used[i + 1] - used[i]);
+        grant->repository = grant->texts;
+        grant->namespace = grant->texts + used[1];
+        grant->secret = grant->texts + used[2];
+        grant->kind = kind;
+        grant->granted_s = row->granted_s;
+        grant->last_ok_s = row->last_ok_s;
+        memcpy(grant->mac, row->credential_mac.bytes, sizeof grant->mac);
+        return grant;
+}
+
 struct grant *catalog_put_grant(struct catalog *catalog, const struct store_grant *row)
 {
         enum grant_kind kind;
@@ -250,14 +295,7 @@ struct grant *catalog_put_grant(struct catalog *catalog, const struct store_gran
         if (count >= GRANTS_MAX && kind != GRANT_ANONYMOUS && kind != GRANT_NODE)
                 return NULL;
 
-        struct grant *grant = memory_new(1, sizeof *grant);
-        grant->repository = string_copy(row->repository);
-        grant->namespace = string_copy(row->namespace ? row->namespace : "");
-        grant->secret = string_copy(row->secret ? row->secret : "");
-        grant->kind = kind;
-        grant->granted_s = row->granted_s;
-        grant->last_ok_s = row->last_ok_s;
-        memcpy(grant->mac, row->credential_mac.bytes, sizeof grant->mac);
+        struct grant *grant = grant_new(row, kind);
         grant->next = *list;
         *list = grant;
         catalog->grants++;
@@ -403,7 +441,6 @@ void catalog_remove_entry(struct catalog *catalog, struct entry **entry_pointer)
                 struct known_reference *reference = entry->references;
                 entry->references = reference->next;
                 map_remove_text(catalog->references, reference->name);
-                free(reference->name);
                 free(reference->etag);
                 free(reference);
         }
@@ -412,6 +449,7 @@ void catalog_remove_entry(struct catalog *catalog, struct entry **entry_pointer)
                 entry->images = image->next;
                 image_unindex(catalog, image);
                 grants_free(catalog, &image->grants);
+                image_drop_digests(image);
                 free(image);
         }
         grants_free(catalog, &entry->grants);

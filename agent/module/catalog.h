@@ -9,11 +9,11 @@ enum { GRANTS_MAX = 100 };                        /* per image and repository, a
 
 struct grant {
         struct grant *next;
-        char *repository;
-        enum grant_kind kind;
-        char *namespace, *secret;                 /* "" if not of kind secret */
-        uint8_t mac[DIGEST_SHA256_BYTES];
+        const char *repository, *namespace, *secret;       /* all in `texts`; namespace and secret "" if not of kind secret */
         int64_t granted_s, last_ok_s;
+        enum grant_kind kind;
+        uint8_t mac[DIGEST_SHA256_BYTES];
+        char texts[];
 };
 
 struct module_waiter;
@@ -41,7 +41,8 @@ struct handout {
 struct image {
         struct image *next;                       /* of the entry */
         struct entry *entry;
-        struct digest manifest, top, layer;
+        struct digest manifest;
+        const struct digest *top, *layer;         /* `manifest` and the module's where they are the same, else copies */
         const char *media_type, *layer_type;      /* interned */
         struct grant *grants;
 };
@@ -50,9 +51,10 @@ struct known_reference {
         struct known_reference *next;             /* of the entry */
         struct entry *entry;
         struct image *image;                      /* NULL for http(s), file and some imports */
-        char *name, *etag;
+        char *etag;                               /* NULL = none */
         int64_t checked_s, saved_s;
         uint64_t sequence;                        /* of the pull that said so: an older one never replaces it */
+        char name[];
 };
 
 struct resource { char *namespace, *name, *version, *reference; struct digest module, manifest; uint64_t sequence; };

@@ -25,7 +25,7 @@ static void pull_know(struct pull *pull, const struct hit *hit)
                 /* A url proves itself by its bytes: what is known helps only to ask whether they changed. */
                 if (hit->result != HIT_UNPROVEN && hit->reference && hit->reference->entry == hit->entry) {
                         pull->known_module = hit->entry->sha256;
-                        pull->known_etag = string_copy(hit->reference->etag);
+                        pull->known_etag = string_copy(hit->reference->etag ? hit->reference->etag : "");
                 }
                 return;
         }
@@ -34,7 +34,7 @@ static void pull_know(struct pull *pull, const struct hit *hit)
         bool by_name = hit->reference && hit->reference->image == hit->image;
         pull->known_module = hit->entry->sha256;
         pull->known_manifest = hit->image->manifest;
-        pull->known_top = digest_is_set(&pull->want->pin) ? pull->want->pin : digest_is_set(&hit->image->top) && by_name ? hit->image->top : hit->image->manifest;
+        pull->known_top = digest_is_set(&pull->want->pin) ? pull->want->pin : digest_is_set(hit->image->top) && by_name ? *hit->image->top : hit->image->manifest;
         if (hit->result == HIT_REVALIDATE && !by_name)
                 pull->known_top = none;
 }
@@ -212,7 +212,7 @@ static void choose_rows(struct flight *flight, bool is_new, const struct entry *
         const struct image *image = catalog_find_image(catalog, &pull->manifest_digest);
         pull->now_s = clock_get_wall_s();
         pull_get_rows(pull, &rows);
-        bool is_same_image = image && digest_equal(&image->manifest, &pull->manifest_digest) && digest_equal(&image->top, &pull->top);
+        bool is_same_image = image && digest_equal(&image->manifest, &pull->manifest_digest) && digest_equal(image->top, &pull->top);
         bool is_same_reference = reference && entry && reference->entry == entry && (!image || reference->image == image) && pull->now_s - reference->saved_s < SAVE_CHECKED_S;
         pull->wants_image_row = pull->want->kind == WANT_OCI && pull->document && (is_new || !is_same_image);
         pull->wants_reference_row = is_new || (!pull->is_proof && !is_same_reference) || !reference;

@@ -45,8 +45,8 @@ static void put_images(struct json_writer *writer, const struct entry *entry)
         for (const struct image *image = entry->images; image; image = image->next) {
                 json_open_map(writer, NULL);
                 put_digest(writer, "manifest", &image->manifest);
-                put_digest(writer, "top", &image->top);
-                put_digest(writer, "layer", &image->layer);
+                put_digest(writer, "top", image->top);
+                put_digest(writer, "layer", image->layer);
                 json_put_text(writer, "mediaType", image->media_type);
                 json_put_text(writer, "layerType", image->layer_type);
                 put_grants(writer, image->grants);

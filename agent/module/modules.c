@@ -82,12 +82,18 @@ static void load_module(void *arg, const struct store_module *row)
 
 static void load_image(void *arg, const struct store_image *row)
 {
-        catalog_put_image(arg, row);
+        struct catalog *catalog = arg;
+        if (map_get_count(catalog->images) == 0)
+                map_reserve(catalog->images, map_get_count(catalog->entries));
+        catalog_put_image(catalog, row);
 }
 
 static void load_reference(void *arg, const struct store_reference *row)
 {
-        catalog_put_reference(arg, row, 0);
+        struct catalog *catalog = arg;
+        if (map_get_count(catalog->references) == 0)
+                map_reserve(catalog->references, map_get_count(catalog->entries));
+        catalog_put_reference(catalog, row, 0);
 }
 
 static void load_grant(void *arg, const struct store_grant *row)
@@ -218,6 +224,7 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
                 return false;
         }
         sort_by_use(&modules->catalog);
+        malloc_trim(0);
         modules->sweep_timer = loop_timer_start(loop, SWEEP_MS, SWEEP_MS, sweep, modules);
         modules->touch_timer = loop_timer_start(loop, TOUCH_MS, 0, touch_now, modules);
         modules->is_touch_armed = true;

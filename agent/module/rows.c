@@ -70,10 +70,10 @@ void reference_save_start(struct modules *modules, const struct known_reference 
         struct row_job row = { .change = ROW_REFERENCE,
                 .module = reference->entry->sha256,
                 .seconds = reference->checked_s,
-                .texts = { string_copy(reference->name), string_copy(reference->etag) } };
+                .texts = { string_copy(reference->name), string_copy(reference->etag ? reference->etag : "") } };
         if (reference->image) {
                 row.digest = reference->image->manifest;
-                row.top = reference->image->top;
+                row.top = *reference->image->top;
         }
         row_start(modules, &row);
 }

@@ -83,6 +83,7 @@ bool store_load_all(struct store *store, const struct store_visitor *visitor, st
         for (size_t i = 0; is_good && i < COUNT_OF(kinds); i++)
                 if (kinds[i].is_wanted)
                         is_good = load_rows(store, &kinds[i], visitor, err);
+        sqlite3_db_release_memory(store->index.db);        /* pages of tables that are not read again */
         index_unlock(store);
         return is_good;
 }

@@ -6,6 +6,10 @@
 struct map;
 /* Keys are copied. `free_value` (may be NULL) is called for values that are replaced, removed or left at map_free. */
 struct map *map_new(void (*free_value)(void *value)) __attribute__((returns_nonnull));
+/* Keys are not copied: each belongs to its value, and stays as long as it is in the map. */
+struct map *map_new_borrowing(void (*free_value)(void *value)) __attribute__((returns_nonnull));
+/* Room for `count` entries at once, where so many are known to come. */
+void map_reserve(struct map *map, size_t count);
 void map_free(struct map **map);
 void *map_get(const struct map *map, const void *key, size_t key_bytes);
 void map_put(struct map *map, const void *key, size_t key_bytes, void *value);     /* value not NULL */
