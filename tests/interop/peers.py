@@ -242,8 +242,8 @@ class Daemon:
         connection.close()
         return Answer(answer.status, answer.headers, body)
 
-    def ctl(self, *words):
-        return subprocess.run([str(BUILD / 'wasmcachectl'), '--socket', str(self.socket), *[str(word) for word in words]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=120,
+    def ctl(self, *words, admin=False):
+        return subprocess.run([str(BUILD / 'wasmcachectl'), '--socket', str(self.folder / 'admin.sock' if admin else self.socket), *[str(word) for word in words]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=120,
                               check=False, text=True)
 
     def stop(self):
