@@ -101,3 +101,23 @@ def test_imported_module_satisfies_its_manifest_digest(tmp_path, modules, regist
     for url, more in (('oci://registry.invalid/team/pinned:v1', {'sha256': digest[7:]}), (f'oci://registry.invalid/team/pinned@{digest}', {})):
         answer = agent.get(url, **more)
         assert answer.status == 200 and answer.body['source'] == 'cache' and answer.body['digest'] == digest, answer
+
+
+@pytest.mark.parametrize('make', [by_oras, by_crane])
+def test_imported_index_satisfies_both_its_digests(tmp_path, modules, registries, daemon, make):
+    base = f'{registries["olareg"].host}/interop/pinned-index'
+    crane_append(['--oci-empty-base'], 'L.tar.gz')(tmp_path, f'{base}:a', modules['small2'])
+    oras_cncf(tmp_path, f'{base}:b', modules['small'])
+    peers.run(tmp_path, 'crane', 'index', 'append', '--insecure', '--flatten=false', '-m', f'{base}:a', '-m', f'{base}:b', '-t', f'{base}:v1')
+    top, child, other = (peers.run(tmp_path, 'crane', 'digest', '--insecure', f'{base}:{tag}') for tag in ('v1', 'b', 'a'))
+    url = 'oci://registry.invalid/team/index:v1'
+    agent = daemon('pull: {retries: 0}\n')
+    ran = agent.ctl('import', make(tmp_path, f'{base}:v1'), '--url', url, admin=True)
+    assert ran.returncode == 0, ran.stderr
+    for _ in range(2):
+        for pin in (top, child):
+            answer = agent.get(url, sha256=pin[7:])
+            assert answer.status == 200 and answer.body['source'] == 'cache' and answer.body['sha256'] == peers.sha256(modules['small'].read_bytes()), answer
+        assert agent.get(url, sha256=other[7:]).status != 200
+        agent.stop()
+        agent.start()
