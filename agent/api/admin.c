@@ -216,20 +216,31 @@ static bool import_open(const char *path, int *ret_fd, struct error *err)
         return true;
 }
 
+/* An optional digest. */
+static bool import_read_digest(const struct value *body, const char *name, struct digest *ret_digest, struct error *err)
+{
+        const char *text = NULL;
+        if (!value_read_text(body, name, ERROR_BAD_REQUEST, &text, err))
+                return false;
+        return !text || digest_parse(text, strlen(text), ERROR_BAD_REQUEST, ret_digest, err) || refuse_within(err, "%s", name);
+}
+
 void api_handle_import(struct api_call *call)
 {
-        static const char *const MEMBERS[] = { "url", "path", NULL };
+        static const char *const MEMBERS[] = { "url", "path", "digest", "index", NULL };
         CLEANUP(value_free) struct value *body = NULL;
         struct error err = { 0 };
         const char *url = NULL, *path = NULL;
+        struct module_origin origin = { 0 };
         int fd = -1;
         if (!api_body_read(call, MEMBERS, &body))
                 return;
         bool is_right = value_read_text(body, "url", ERROR_BAD_REQUEST, &url, &err) && value_read_text(body, "path", ERROR_BAD_REQUEST, &path, &err);
         if (is_right && (!url || !path))
                 is_right = refuse(&err, ERROR_BAD_REQUEST, "%s: missing; both url and path are needed", url ? "path" : "url");
+        is_right = is_right && import_read_digest(body, "digest", &origin.manifest, &err) && import_read_digest(body, "index", &origin.top, &err);
         if (is_right && import_open(path, &fd, &err))
-                module_import(call->api->options.modules, url, fd, api_ask_done, work_start(call));
+                module_import(call->api->options.modules, url, &origin, fd, api_ask_done, work_start(call));
         else
                 api_call_fail(call, &err);
 }

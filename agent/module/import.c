@@ -99,14 +99,34 @@ static void import_done(struct job *job)
         task_end(modules);
 }
 
-void module_import(struct modules *modules, const char *url, int fd, module_done done, void *arg)
+/* What manifest this module came from is the operator's word: said beside the name, by a digest in it, or not at all. Two words must agree. */
+static bool origin_find(const struct module_want *want, const struct module_origin *said, struct module_origin *ret_origin, struct error *err)
+{
+        struct module_origin origin = said ? *said : (struct module_origin){ 0 };
+
+        if (want->kind != WANT_OCI) {
+                *ret_origin = (struct module_origin){ 0 };
+                return true;
+        }
+        if (!digest_is_set(&origin.manifest))
+                origin.manifest = want->pin;
+        if (!digest_is_set(&origin.top))
+                origin.top = origin.manifest;
+        if (digest_is_set(&want->pin) && !digest_equal(&want->pin, &origin.manifest) && !digest_equal(&want->pin, &origin.top))
+                return refuse(err, ERROR_CHECKSUM_MISMATCH, "%s: the digest in the name is not that of the image that is to be imported", want->name);
+        *ret_origin = origin;
+        return true;
+}
+
+void module_import(struct modules *modules, const char *url, const struct module_origin *origin_or_null, int fd, module_done done, void *arg)
 {
         ON_LOOP();
         struct error err;
         struct module_want *want = NULL;
-        if (modules->is_closing)
-                refuse(&err, ERROR_BUSY, "the daemon is stopping");
-        if (modules->is_closing || !module_want_again(url, MODULE_POLICY_IF_NOT_PRESENT, NULL, NULL, &want, &err)) {
+        struct module_origin origin;
+        bool is_right = !modules->is_closing || refuse(&err, ERROR_BUSY, "the daemon is stopping");
+        if (!is_right || !module_want_again(url, MODULE_POLICY_IF_NOT_PRESENT, NULL, NULL, &want, &err) || !origin_find(want, origin_or_null, &origin, &err)) {
+                module_want_unref(&want);
                 close(fd);
                 done(arg, NULL, &err);
                 return;
@@ -117,10 +137,8 @@ void module_import(struct modules *modules, const char *url, int fd, module_done
         import->pull.setup = setup_ref(modules->setup);
         import->pull.store = modules->store;
         import->pull.namespace = string_copy("");
-        /* A digest in the name is the operator's word for what manifest this module came from. */
-        if (want->kind == WANT_OCI && digest_is_set(&want->pin)) {
-                import->pull.top = import->pull.manifest_digest = want->pin;
-                import->pull.wants_image_row = true;
-        }
+        import->pull.top = origin.top;
+        import->pull.manifest_digest = origin.manifest;
+        import->pull.wants_image_row = digest_is_set(&origin.manifest);
         task_start(modules, &import->task, import_run, import_done);
 }

@@ -221,3 +221,47 @@ def test_export_overwrites_nothing(peer, tmp_path):
     (tmp_path / 'there.tar').write_text('x')
     ran = ctl(peer(exporting()), 'export', URL, tmp_path / 'there.tar')
     assert ran.returncode == 1 and 'already there' in ran.stderr and (tmp_path / 'there.tar').read_text() == 'x'
+
+
+def asked(requests):
+    def script(method, path, body):
+        requests.append(json.loads(body))
+        return answer(body={'sha256': SHA})
+    return script
+
+
+def index_of(folder, *children):
+    return {'mediaType': 'application/vnd.oci.image.index.v1+json', **blob(folder, {'schemaVersion': 2, 'manifests': list(children)})}
+
+
+def test_import_tells_the_digests_of_image_and_index(peer, tmp_path):
+    folder = tmp_path / 'l'
+    folder.mkdir()
+    plain = named(image(folder, (RAW, MODULE)), 'r.example/a:v1')
+    child = {'mediaType': 'application/vnd.oci.image.manifest.v1+json', **image(folder, (RAW, MODULE + b'\0\1\0'))}
+    top = index_of(folder, child)
+    requests = []
+    ran = ctl(peer(asked(requests)), 'import', layout(folder, named(top, 'r.example/b:v1', mediaType=top['mediaType']), plain))
+    assert ran.returncode == 0, ran.stderr
+    assert [(request['url'], request['digest'], request.get('index')) for request in requests] == [('r.example/b:v1', child['digest'], top['digest']), ('r.example/a:v1', plain['digest'], None)]
+
+
+@pytest.mark.parametrize('words', [[], ['--url', 'r.example/a:v1']])
+def test_import_takes_the_named_where_there_are_names(peer, tmp_path, words):
+    """As `oras cp` of an index writes it: the children stand in index.json too, without names."""
+    folder = tmp_path / 'l'
+    folder.mkdir()
+    children = [{'mediaType': 'application/vnd.oci.image.manifest.v1+json', **image(folder, (RAW, MODULE + b'\0\1' + bytes([i])))} for i in range(2)]
+    top = index_of(folder, *children)
+    requests = []
+    ran = ctl(peer(asked(requests)), 'import', layout(folder, *children, named(top, 'r.example/a:v1', mediaType=top['mediaType'])), *words)
+    assert ran.returncode == 0, ran.stderr
+    assert [(request['url'], request['digest'], request['index']) for request in requests] == [('r.example/a:v1', children[0]['digest'], top['digest'])]
+
+
+def test_import_of_several_with_one_name_is_refused(peer, tmp_path):
+    folder = tmp_path / 'l'
+    folder.mkdir()
+    children = [{'mediaType': 'application/vnd.oci.image.manifest.v1+json', **image(folder, (RAW, MODULE + b'\0\1' + bytes([i])))} for i in range(2)]
+    ran = ctl(peer(asked([])), 'import', layout(folder, *children), '--url', 'r.example/a:v1')
+    assert ran.returncode == 1 and '2 images' in ran.stderr

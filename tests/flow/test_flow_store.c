@@ -293,12 +293,15 @@ static void call_explain(struct flow *f, void *arg, module_done done, void *done
         module_want_unref(&want);
 }
 
-struct import_order { const char *url, *path; };
+#define MANIFEST "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define INDEX    "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+#define OTHER    "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
+struct import_order { const char *url, *path; struct module_origin origin; };
 
 static void call_import(struct flow *f, void *arg, module_done done, void *done_arg)
 {
         struct import_order *order = arg;
-        module_import(f->modules, order->url, open(order->path, O_RDONLY | O_CLOEXEC), done, done_arg);
+        module_import(f->modules, order->url, &order->origin, open(order->path, O_RDONLY | O_CLOEXEC), done, done_arg);
 }
 
 static void heard(void *arg, const struct module_event *event)
@@ -329,9 +332,9 @@ static void test_import_and_explain(void **state)
         struct module_listener *listener = module_listen(flow.modules, NULL, true, heard, counts);
         write_file("i.wasm", "");
         snprintf(path, sizeof path, "%s/i.wasm", flow.files);
-        CLEANUP(cleanup_free) char *json = flow_operate(&flow, call_import, &(struct import_order){ "r.invalid/x:v1", path }, &err);
+        CLEANUP(cleanup_free) char *json = flow_operate(&flow, call_import, &(struct import_order){ .url = "r.invalid/x:v1", .path = path }, &err);
         assert_non_null(json);
-        assert_null(flow_operate(&flow, call_import, &(struct import_order){ "r.invalid/x:v1", "/etc/hosts" }, &err));
+        assert_null(flow_operate(&flow, call_import, &(struct import_order){ .url = "r.invalid/x:v1", .path = "/etc/hosts" }, &err));
         assert_int_equal(err.code, ERROR_NOT_WASM);
         struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"r.invalid/x:v1\"}");
         check_ok(&answer, MODULE_SOURCE_CACHE);
@@ -358,6 +361,43 @@ static void test_import_and_explain(void **state)
         module_unlisten(&listener);
 }
 
+/* An image that came over an air gap: who pins its manifest or its index, in the field or in the url, has a hit; another name or digest has not. */
+static const struct { const char *url, *sha256; enum error_code code; } imported[] = {
+        { "r.invalid/x:v1", "", ERROR_NONE },              { "r.invalid/x:v1", MANIFEST, ERROR_NONE },       { "r.invalid/x:v1", INDEX, ERROR_NONE },
+        { "r.invalid/x@sha256:" MANIFEST, "", ERROR_NONE }, { "r.invalid/x@sha256:" INDEX, "", ERROR_NONE },  { "r.invalid/x:v2@sha256:" MANIFEST, "", ERROR_NONE },
+        { "r.invalid/y@sha256:" MANIFEST, "", ERROR_UPSTREAM_UNREACHABLE },                                   { "r.invalid/x@sha256:" OTHER, "", ERROR_UPSTREAM_UNREACHABLE },
+};
+
+static void test_import_with_origin(void **state)
+{
+        (void)state;
+        char path[512];
+        struct error err;
+        struct import_order order = { .url = "r.invalid/x:v1", .path = path };
+        assert_true(digest_parse_hex(MANIFEST, &order.origin.manifest) && digest_parse_hex(INDEX, &order.origin.top));
+        flow_open(&flow);
+        write_file("i.wasm", "");
+        snprintf(path, sizeof path, "%s/i.wasm", flow.files);
+        CLEANUP(cleanup_free) char *json = flow_operate(&flow, call_import, &order, &err);
+        assert_non_null(json);
+        for (size_t i = 0; i < COUNT_OF(imported); i++) {
+                CLEANUP(cleanup_free) char *request = string_format("{\"url\":\"%s\",\"sha256\":\"%s\"}", imported[i].url, imported[i].sha256);
+                struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "%s", request);
+                print_message("%s\n", request);
+                if (imported[i].code == ERROR_NONE)
+                        check_ok(&answer, MODULE_SOURCE_CACHE);
+                else
+                        assert_int_equal(answer.err.code, imported[i].code);
+        }
+
+        order.url = "r.invalid/x@sha256:" OTHER;
+        assert_null(flow_operate(&flow, call_import, &order, &err));
+        assert_int_equal(err.code, ERROR_CHECKSUM_MISMATCH);
+        order.url = "r.invalid/x@sha256:" INDEX;
+        CLEANUP(cleanup_free) char *again = flow_operate(&flow, call_import, &order, &err);
+        assert_non_null(again);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -369,6 +409,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_http, begin, end),
                 cmocka_unit_test_setup_teardown(test_mirrors, begin, end),
                 cmocka_unit_test_setup_teardown(test_import_and_explain, begin, end),
+                cmocka_unit_test_setup_teardown(test_import_with_origin, begin, end),
         };
         int failed = cmocka_run_group_tests(tests, NULL, NULL);
         loop_free(&flow.loop);

@@ -100,10 +100,12 @@ def have(program):
 
 
 class CutProxy:
-    """TCP on loopback in front of a registry. Answers whose request line matches `pattern` are cut once, after `after` bytes of the answer; requests are counted as (line, Range)."""
+    """TCP on loopback in front of a registry. Answers whose request line matches `pattern` are cut `cuts` times, after `after` bytes of the answer (`stalls`: nothing more comes, but the connection
+    stays); requests are counted as (line, Range)."""
 
-    def __init__(self, target_port, pattern, after, cuts=1):
-        self.target_port, self.pattern, self.after, self.cuts = target_port, re.compile(pattern), after, cuts
+    def __init__(self, target_port, pattern, after, cuts=1, stalls=False):
+        self.target_port, self.pattern, self.after, self.cuts, self.stalls = target_port, re.compile(pattern), after, cuts, stalls
+        self.stopped, self.stalled = threading.Event(), threading.Event()
         self.requests, self.answers, self.lock = [], [], threading.Lock()
         self.listener = socket.socket()
         self.listener.bind(('127.0.0.1', 0))
@@ -166,6 +168,9 @@ class CutProxy:
                         state['cut_after'] = left - len(piece)
                 if left is not None and len(piece) >= left:
                     client.sendall(piece[:left])
+                    if self.stalls:
+                        self.stalled.set()
+                        self.stopped.wait(60)
                     break
                 client.sendall(piece)
         except OSError:
@@ -181,6 +186,7 @@ class CutProxy:
         return [(ranged, answer) for (line, ranged), answer in zip(self.requests, self.answers) if self.pattern.search(line)]
 
     def stop(self):
+        self.stopped.set()
         self.listener.close()
 
 
@@ -242,9 +248,14 @@ class Daemon:
         connection.close()
         return Answer(answer.status, answer.headers, body)
 
-    def ctl(self, *words):
-        return subprocess.run([str(BUILD / 'wasmcachectl'), '--socket', str(self.socket), *[str(word) for word in words]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=120,
+    def ctl(self, *words, admin=False):
+        return subprocess.run([str(BUILD / 'wasmcachectl'), '--socket', str(self.folder / 'admin.sock' if admin else self.socket), *[str(word) for word in words]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=120,
                               check=False, text=True)
+
+    def kill(self):
+        """As a crash."""
+        self.process.kill()
+        self.process.wait()
 
     def stop(self):
         if self.process.poll() is None:

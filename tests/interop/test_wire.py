@@ -1,5 +1,8 @@
 """What goes over the wire to real registries: how often they are asked, what happens when they say 429, and when a transfer breaks off."""
+import concurrent.futures
 import http.client
+import os
+import threading
 import time
 
 import pytest
@@ -171,9 +174,82 @@ def test_cut_manifest_is_asked_again(tmp_path, modules, registries, start, daemo
 
 def test_hundred_callers_one_pull(asked, daemon):
     """Cold, all at once: one manifest and one blob request."""
-    import concurrent.futures
     agent = daemon('pull: {slots: 8}\n')
     with concurrent.futures.ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: agent.get(asked.ref), range(100)))
     assert [answer.status for answer in answers] == [200] * 100, [answer for answer in answers if answer.status != 200][:3]
     assert asked() == ['GET manifests', 'GET blobs']
+
+
+@pytest.mark.parametrize('name', ['docker-registry', 'olareg'])
+def test_stalled_transfer_goes_on(tmp_path, modules, registries, start, daemon, name):
+    """Nothing comes any more and nobody hangs up: after pull.progress_timeout it goes on by Range."""
+    registry = registries[name]
+    oras_variant(tmp_path, f'{registry.host}/interop/stall:v1', modules['big'])
+    proxy = start(peers.CutProxy, registry.port, r'^GET \S+/blobs/', 5_000_000, stalls=True)
+    began = time.monotonic()
+    answer = daemon('pull: {progress_timeout: 1s}\n').get(f'{proxy.host}/interop/stall:v1')
+    assert answer.status == 200 and answer.body['sha256'] == peers.sha256(modules['big'].read_bytes()), answer
+    assert 1 <= time.monotonic() - began < 10
+    assert [ranged is None for ranged, _ in proxy.blobs()] == [True, False]
+
+
+def test_a_caller_does_not_wait_longer_than_it_said(tmp_path, modules, registries, start, daemon):
+    """Its timeout is its own: the pull goes on, the next caller has the module."""
+    registry = registries['docker-registry']
+    oras_variant(tmp_path, f'{registry.host}/interop/patience:v1', modules['big'])
+    proxy = start(peers.CutProxy, registry.port, r'^GET \S+/blobs/', 5_000_000, stalls=True)
+    agent = daemon('pull: {progress_timeout: 2s}\n')
+    began = time.monotonic()
+    answer = agent.get(f'{proxy.host}/interop/patience:v1', timeout='500ms')
+    assert (answer.status, answer.body['code']) == (504, 'timeout') and time.monotonic() - began < 1.5, answer
+    assert agent.get(f'{proxy.host}/interop/patience:v1').status == 200
+    assert len(proxy.blobs()) == 2
+
+
+def test_killed_in_the_middle_of_a_pull(tmp_path, modules, registries, start, daemon):
+    """Nothing half is ever handed out, nothing is left behind, and the next start pulls."""
+    registry = registries['docker-registry']
+    oras_variant(tmp_path, f'{registry.host}/interop/killed:v1', modules['big'])
+    proxy = start(peers.CutProxy, registry.port, r'^GET \S+/blobs/', 5_000_000, stalls=True)
+    agent = daemon()
+    caller = threading.Thread(target=lambda: pytest.raises(Exception, agent.get, f'{proxy.host}/interop/killed:v1'))
+    caller.start()
+    assert proxy.stalled.wait(20)
+    agent.kill()
+    caller.join()
+    agent.start()
+    store = agent.folder / 'store'
+    assert [name for name in os.listdir(store / 'tmp')] == [] and not any(files for _, _, files in os.walk(store / 'blobs'))
+    answer = agent.get(f'{proxy.host}/interop/killed:v1')
+    assert answer.status == 200 and answer.body['source'] == 'pulled' and answer.body['sha256'] == peers.sha256(modules['big'].read_bytes()), answer
+
+
+def test_the_daemon_ends_at_once_in_the_middle_of_a_pull(tmp_path, modules, registries, start, daemon):
+    """SIGTERM while a transfer hangs: within a second (the registry keeps the connection open)."""
+    registry = registries['docker-registry']
+    oras_variant(tmp_path, f'{registry.host}/interop/ended:v1', modules['big'])
+    proxy = start(peers.CutProxy, registry.port, r'^GET \S+/blobs/', 5_000_000, stalls=True)
+    agent = daemon()
+    answers = []
+    caller = threading.Thread(target=lambda: answers.append(agent.get(f'{proxy.host}/interop/ended:v1')))
+    caller.start()
+    assert proxy.stalled.wait(20)
+    began = time.monotonic()
+    agent.stop()
+    assert time.monotonic() - began < 2
+    caller.join()
+    assert answers[0].body['code'] == 'busy', answers
+
+
+def test_many_modules_at_once_from_a_registry_that_limits(tmp_path, modules, start, daemon):
+    """Six images, two requests each, two requests a second: all arrive within the callers' 30 s."""
+    first = peers.olareg(tmp_path)
+    for number in range(6):
+        oras_variant(tmp_path, f'{first.host}/interop/limited{number}:v1', modules['small2' if number % 2 else 'small'])
+    first.stop()
+    server = start(peers.olareg, tmp_path, '--rate-limit', '2')
+    agent = daemon()
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda number: agent.get(f'{server.host}/interop/limited{number}:v1'), range(6)))
+    assert [answer.status for answer in answers] == [200] * 6, answers

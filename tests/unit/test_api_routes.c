@@ -288,9 +288,11 @@ void module_explain(struct modules *modules, struct module_want *want, const str
         (void)caller;
         work(want->url, done, arg);
 }
-void module_import(struct modules *modules, const char *url, int fd, module_done done, void *arg)
+void module_import(struct modules *modules, const char *url, const struct module_origin *origin_or_null, int fd, module_done done, void *arg)
 {
         (void)modules;
+        assert_int_equal(digest_is_set(&origin_or_null->manifest), strcmp(url, "from") == 0);
+        assert_int_equal(digest_is_set(&origin_or_null->top), strcmp(url, "from") == 0);
         assert_int_equal(close(fd), 0);
         work(url, done, arg);
 }
@@ -462,6 +464,10 @@ static const struct { struct api_listener *listener; const char *method, *path, 
         { &admin, "POST", "/v1/import", "{\"url\":\"u\",\"path\":\"/does/not/exist\"}", { 0 }, { { 0 } }, 404, "cannot open /does/not/exist" },
         { &admin, "POST", "/v1/import", "{\"url\":\"u\",\"path\":\"/dev/null\"}", { 0 }, { { 0 } }, 400, "no regular file" },
         { &admin, "POST", "/v1/import", "{\"url\":\"u\",\"path\":\"/proc/self/cmdline\"}", { 0 }, { { 0 } }, 200, "done" },
+        { &admin, "POST", "/v1/import", "{\"url\":\"u\",\"path\":\"/proc/self/cmdline\",\"digest\":\"sha256:abc\"}", { 0 }, { { 0 } }, 400, "digest: " },
+        { &admin, "POST", "/v1/import", "{\"url\":\"u\",\"path\":\"/proc/self/cmdline\",\"index\":7}", { 0 }, { { 0 } }, 400, "index" },
+        { &admin, "POST", "/v1/import", "{\"url\":\"from\",\"path\":\"/proc/self/cmdline\",\"digest\":\"sha256:" SHA "\",\"index\":\"sha256:" SHA "\"}", { 0 }, { { 0 } },
+          200, "done" },
 };
 
 static void test_rows(void **state)

@@ -16,7 +16,7 @@ enum { DOCUMENT_MAX_BYTES = 4 << 20, LAYER_MAX_BYTES = 256 << 20, DEPTH_MAX = 3,
 
 static const char ref_name[] = "org.opencontainers.image.ref.name", containerd_name[] = "io.containerd.image.name";
 
-struct import_walk { struct layout *layout; const char *url_given, *folder; image_found found; void *arg; };
+struct import_walk { struct layout *layout; const char *url_given, *folder, *index; image_found found; void *arg; };
 
 /* ---- one blob, proven ---- */
 struct blob_sink { struct sink sink; struct hasher *hasher; uint64_t bytes; struct buffer *buffer; int fd; };
@@ -185,18 +185,24 @@ static bool descriptor_walk(struct import_walk *walk, const struct value *descri
 
         if (!blob_read(walk->layout, descriptor, DOCUMENT_MAX_BYTES, &text, -1, err) || !json_parse(text.data ? text.data : "", text.used, ERROR_BAD_REQUEST, &document, err))
                 return refuse_within(err, "the manifest %s", text_member(descriptor, "digest") ? text_member(descriptor, "digest") : "of index.json");
-        if (manifest_is_index(document, text_member(descriptor, "mediaType")))
+        if (depth == 0)
+                walk->index = NULL;
+        if (manifest_is_index(document, text_member(descriptor, "mediaType"))) {
+                if (depth == 0)
+                        walk->index = text_member(descriptor, "digest");
                 return index_walk(walk, document, name, depth + 1, err);
+        }
 
         const char *url = walk->url_given ? walk->url_given : name;
         if (!url || !strchr(url, '/'))
                 return refuse(err, ERROR_BAD_URL, "the layout names the image \"%s\", which says no registry and repository; give the name with --url", url ? url : "");
-        struct image image = { string_copy(url), string_copy(text_member(descriptor, "digest")) };
+        struct image image = { string_copy(url), string_copy(text_member(descriptor, "digest")), string_copy(walk->index) };
         bool done = image_take(walk, document, &image, err);
         if (!done)
                 refuse_within(err, "%s (%s)", image.url, image.digest);
         free(image.url);
         free(image.digest);
+        free(image.index);
         return done;
 }
 
@@ -225,6 +231,24 @@ static bool nested_walk(struct import_walk *walk, const struct value *manifests,
         return refuse(err, ERROR_UNSUPPORTED_IMAGE, "no image of the index has a Wasm layer%s%s", problem.text[0] ? "; the last: " : "", problem.text);
 }
 
+/* oras lists the children of an index and what refers to an image in index.json too, without names: where there are names, only the named are what somebody put there. */
+static bool roots_walk(struct import_walk *walk, const struct value *manifests, struct error *err)
+{
+        size_t count = value_get_count(manifests), named = 0;
+
+        for (size_t i = 0; i < count; i++)
+                named += descriptor_name(value_get_item(manifests, i), NULL) != NULL;
+        size_t wanted = named > 0 ? named : count;
+        if (walk->url_given && wanted > 1)
+                return refuse(err, ERROR_BAD_REQUEST, "the layout has %zu images, --url names one", wanted);
+        for (size_t i = 0; i < count; i++) {
+                const struct value *root = value_get_item(manifests, i);
+                if ((named == 0 || descriptor_name(root, NULL)) && !descriptor_walk(walk, root, NULL, 0, err))
+                        return false;
+        }
+        return count > 0 || refuse(err, ERROR_UNSUPPORTED_IMAGE, "index.json lists no image");
+}
+
 static bool index_walk(struct import_walk *walk, const struct value *index, const char *name, unsigned depth, struct error *err)
 {
         const struct value *manifests = value_get_member(index, "manifests");
@@ -236,12 +260,7 @@ static bool index_walk(struct import_walk *walk, const struct value *index, cons
                 return refuse(err, ERROR_TOO_LARGE, "an index of more than %d images", CHILDREN_MAX);
         if (depth > 0)
                 return nested_walk(walk, manifests, name, depth, err);
-        if (walk->url_given && count > 1)
-                return refuse(err, ERROR_BAD_REQUEST, "the layout has %zu images, --url names one", count);
-        for (size_t i = 0; i < count; i++)
-                if (!descriptor_walk(walk, value_get_item(manifests, i), name, depth, err))
-                        return false;
-        return count > 0 || refuse(err, ERROR_UNSUPPORTED_IMAGE, "index.json lists no image");
+        return roots_walk(walk, manifests, err);
 }
 
 static bool document_read(struct layout *layout, const char *name, struct value **ret_document, struct error *err)

@@ -51,6 +51,10 @@ static bool import_one(void *arg, const struct image *image, int fd, struct erro
         json_open_map(&writer, NULL);
         json_put_text(&writer, "url", image->url);
         json_put_text(&writer, "path", path);
+        if (image->digest)
+                json_put_text(&writer, "digest", image->digest);
+        if (image->index)
+                json_put_text(&writer, "index", image->index);
         json_close_map(&writer);
         importer->result = daemon_ask(importer->ctl, "POST", "/v1/import", body.data, &answer);
         if (importer->result != WASMCACHE_OK)
