@@ -108,7 +108,7 @@ const struct option option_table[] = {
         { "log.level", OPTION_WORD, AT(log.level), OPTION_RELOAD, "info", 0, 0, "debug|info|warn|error|off", "The least that is logged." },
         { "log.format", OPTION_WORD, AT(log.format), OPTION_RELOAD, "logfmt", 0, 0, "logfmt|json", "One line per event on stderr, in this form." },
         { "limits.body", OPTION_SIZE, AT(limits.body_bytes), OPTION_RELOAD, "1MiB", KIB, 64 * MIB, NULL, "Largest request body; more is answered with 413." },
-        { "limits.headers", OPTION_SIZE, AT(limits.headers_bytes), OPTION_RELOAD, "8KiB", 4 * KIB, MIB, NULL,
+        { "limits.headers", OPTION_SIZE, AT(limits.headers_bytes), 0, "8KiB", 4 * KIB, MIB, NULL,
           "Largest request line and headers together; more is answered with 431. Each connection holds that much memory, and clears it for each request." },
         { "limits.connections", OPTION_INT, AT(limits.connections), OPTION_RELOAD, "4096", 1, 65536, NULL,
           "Connections of all listeners together; when reached, further ones wait to be accepted." },

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include "room.h"
 
-enum { WATCH_EVENTS_PER_TURN = 64 };
+enum { WATCH_EVENTS_PER_TURN = 64, GREETING_BYTES = 16 << 10 };
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";       /* RFC 9113 3.4 */
 enum { PREFACE_BYTES = sizeof preface - 1 };
 
@@ -142,9 +142,25 @@ static enum greeting connection_peek(const struct connection *connection)
         return length == PREFACE_BYTES ? GREETING_HTTP2 : GREETING_WAIT;
 }
 
+/* libmicrohttpd answers some requests by itself, in HTML; most of them show in what has come by now. */
+static bool connection_screen(const struct connection *connection)
+{
+        char head[GREETING_BYTES];
+        const char *detail = "";
+        ssize_t length = recv(connection->fd, head, sizeof head, MSG_PEEK | MSG_DONTWAIT);
+        int status = length > 0 ? greeting_check(head, (size_t)length, connection->serve->limits.header_max_bytes, &detail) : 0;
+
+        if (status != 0)
+                connection_refuse_raw(connection->serve, connection->fd, status, detail);
+        return status == 0;
+}
+
 static void connection_greet(struct connection *connection, int operation)
 {
         enum greeting greeting = connection_peek(connection);
+
+        if (greeting == GREETING_HTTP1 && !connection_screen(connection))
+                greeting = GREETING_NONE;
 
         if (greeting == GREETING_HTTP2)
                 connection_refuse_raw(connection->serve, connection->fd, 505, "HTTP/2 is not spoken here; use HTTP/1.1");

@@ -140,6 +140,8 @@ void stream_tell_gone(struct serve *serve);
 void stream_connection_done(struct connection *connection);
 
 /* check.c: pure functions over text from outside */
+/* The first bytes of a connection: the status to refuse them with, 0 if there is nothing against them (yet). */
+int greeting_check(const char *head, size_t length, size_t header_max_bytes, const char **ret_detail);
 bool check_target(const char *target, size_t target_bytes);         /* origin-form, visible ASCII */
 /* Percent-decodes `length` bytes into `ret_text` (room for length + 1), '+' to blank if `plus_is_blank`; false for an invalid escape, NUL or bad UTF-8. */
 bool check_decode(const char *text, size_t length, bool plus_is_blank, char *ret_text);

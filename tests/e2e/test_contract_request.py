@@ -133,3 +133,31 @@ def test_problem(daemon, method, target, status, code):
 
 def test_two_hosts_are_a_problem(daemon):
     problem(raw(daemon.a, b'GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n'), 400, 'bad_request')
+
+
+@pytest.mark.parametrize('data, status, code', [
+    (b'GARBAGE\r\n\r\n', 400, 'bad_request'), (b'GET\r\n\r\n', 400, 'bad_request'), (b'GET /healthz\r\n\r\n', 400, 'bad_request'), (b'GET / HTTP/2.0\r\nHost: a\r\n\r\n', 505, 'internal'),
+    (b'GET / HTTP/1.1\r\n\r\n', 400, 'bad_request'), (b'GET /' + b'a' * 9000 + b' HTTP/1.1\r\nHost: a\r\n\r\n', 414, 'too_large'), (b'GET / HTTP/1.1\r\nHost: a\r\nX: ' + b'b' * 20000 + b'\r\n\r\n', 431, 'too_large'),
+    (b'GET / HTTP/1.1\r\nHost: a\r\nX: ' + b'b' * 9000 + b'\r\n\r\n', 431, 'too_large'), (b'GET / HTTP/1.1\r\nHost: a\r\n' + b'X: b\r\n' * 3000 + b'\r\n', 431, 'too_large'),
+    (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n', 400, 'bad_request'), (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n', 400, 'bad_request'),
+    (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\ncontent-length: 99999999999999999999\r\n\r\n', 413, 'too_large'), (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n', 400, 'bad_request'),
+    (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n', 400, 'bad_request'), (b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 505, 'internal'),
+    (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2000000\r\n\r\n', 413, 'too_large'), (b'GET http://a/healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n', 400, 'bad_request')], ids=lambda value: str(value)[:40])
+def test_malformed_request_is_a_problem(daemon, data, status, code):
+    problem(raw(daemon.a, data), status, code)
+
+
+@pytest.mark.parametrize('data', [b'GET /healthz HTTP/1.0\r\n\r\n', b'GET /healthz HTTP/1.1\r\nHost: a\r\nX: ' + b'b' * 7000 + b'\r\nConnection: close\r\n\r\n',
+                                  b'GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n' + b'X: b\r\n' * 40 + b'\r\n'], ids=range(3))
+def test_unusual_but_good_request(daemon, data):
+    assert raw(daemon.a, data).status == 200
+
+
+def test_body_behind_small_headers_is_not_taken_for_headers(daemon, registry):
+    text = b'{"url": "oci://%s/good/raw:v1",%s "timeout": "5s"}' % (registry.host.encode(), b'\n \n' * 8000)
+    assert ask(daemon.a, 'POST', '/v1/modules', text).status == 200
+
+
+def test_large_body(daemon):
+    problem(ask(daemon.a, 'POST', '/v1/modules', b'{"url":"' + b'a' * 1100000 + b'"}'), 413, 'too_large')
+    problem(ask(daemon.a, 'POST', '/v1/modules', b'{}', {'Content-Type': 'text/plain'}), 415, 'bad_request')
