@@ -1,6 +1,7 @@
 # wasmcached: one non-recursive Makefile. `make help` lists the targets.
 VERSION   := 0.1.0
-VARIANT   ?= release
+# Tests need the fault points; the programs that are installed have none.
+VARIANT   ?= $(if $(filter tests unit flow fuzz-replay e2e crash,$(MAKECMDGOALS)),test,release)
 BUILD     ?= build
 B         := $(BUILD)/$(VARIANT)
 PREFIX    ?= /usr/local

@@ -47,7 +47,8 @@ static const struct error_row rows[ERROR_CODES] = {
         [ERROR_INTERNAL] = { "internal", 500, ERROR_RETRY_LATER, "Internal error", "Look at the daemon's log; if it is no fault of the machine, report it." },
 };
 
-__attribute__((format(printf, 3, 0))) static bool set_text(struct error *err, enum error_code code, const char *format, va_list list)
+__attribute__((format(printf, 3, 0)))
+static bool set_text(struct error *err, enum error_code code, const char *format, va_list list)
 {
         err->code = code;
         err->retry_after_s = 0;

@@ -3,6 +3,7 @@
  * How it fails: a newer index is refused by number and left alone; a damaged one is told apart (INDEX_CORRUPT), so that it can be moved aside.
  * How it ends: all or nothing; the copy index.sqlite.schema-<n> stays for the way back.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -62,6 +63,8 @@ static bool schema_backup(struct store *store, int64_t version, struct error *er
         unlinkat(store->root_fd, name, 0);        /* of a migration that did not end */
         /* VACUUM INTO takes an empty file: made here so that the copy is as private as the index. */
         CLEANUP(cleanup_close) int made = openat(store->root_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (made < 0)
+                return refuse_errno(err, ERROR_INTERNAL, errno, "store %s: no copy of the old index can be made as %s", store->root, name);
 
         char *sql = sqlite3_mprintf("VACUUM INTO '%q/%q'", store->root, name);
         int code = fault_hit("store.backup") ? SQLITE_FULL : sqlite3_exec(store->index.db, sql, NULL, NULL, NULL);
