@@ -2,8 +2,6 @@
  * module: the story: what is wanted, is it here, may this caller have it, who is already fetching it, go and get it, let it go. Everything in this door is loop only.
  */
 #pragma once
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <wasmcached/base.h>
 
@@ -75,7 +73,7 @@ void module_refresh(struct modules *modules, const char *url_or_null, module_don
 /* Plain words: {"verdict": "hit|miss|refused", "code", "steps": [{"check", "result", "detail"}]}. Changes nothing, no network. */
 void module_explain(struct modules *modules, struct module_want *want, const struct module_caller *caller, module_done done, void *arg);
 /* Adds a module file with the name it shall have: an OCI image or url. `fd` is a regular file (taken), JSON answers {"sha256", …}. Grants kind "import". */
-struct module_origin { struct digest manifest, top; };      /* the operator's word for the image it came from, and for the index that led there; unset = not known. Only of oci names */
+struct module_origin { struct digest manifest, top; };      /* the operator's word for its image and the index above; unset = not known. Only of oci names */
 void module_import(struct modules *modules, const char *url, const struct module_origin *origin_or_null, int fd, module_done done, void *arg);
 
 /* ---- events ---- */
