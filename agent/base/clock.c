@@ -87,7 +87,12 @@ bool clock_parse_rfc3339(const char *text, int64_t *ret_wall_s)
                 return false;
         parts.tm_year -= 1900;
         parts.tm_mon -= 1;
-        *ret_wall_s = (int64_t)timegm(&parts) - offset_s;
+        int month = parts.tm_mon, leap_s = parts.tm_sec == 60;
+        parts.tm_sec -= leap_s;
+        int64_t wall_s = (int64_t)timegm(&parts);
+        if (parts.tm_mon != month)                                 /* timegm made the 31st of June the 1st of July */
+                return false;
+        *ret_wall_s = wall_s + leap_s - offset_s;
         return true;
 }
 
@@ -114,24 +119,40 @@ bool clock_parse_retry_after(const char *text, int64_t wall_s, unsigned *ret_sec
         return false;
 }
 
-struct unit { const char *name; double factor; };
+struct unit { const char *name; uint64_t factor; };
+struct amount { __uint128_t whole; bool is_exact; };
+
+enum { DIGITS_MAX = 18 };
+
+/* Whole numbers all the way: 16.1 s are 16100 ms, which no double says. */
+static bool number_parse(const char **text, uint64_t *ret_whole, uint64_t *ret_part, uint64_t *ret_scale)
+{
+        size_t whole = strspn(*text, "0123456789"), used = whole, part = 0;
+
+        if ((*text)[whole] == '.') {
+                part = strspn(*text + whole + 1, "0123456789");
+                used += 1 + part;
+        }
+        if (whole == 0 || whole > DIGITS_MAX || part > DIGITS_MAX || (used > whole && part == 0))
+                return false;
+        *ret_whole = strtoull(*text, NULL, 10);
+        *ret_part = part > 0 ? strtoull(*text + whole + 1, NULL, 10) : 0;
+        *ret_scale = 1;
+        for (size_t i = 0; i < part; i++)
+                *ret_scale *= 10;
+        *text += used;
+        return true;
+}
 
 /* "12.5unit": moves *text behind it; false when there is no number or no such unit. An absent unit is units[0] if `unit_optional`. */
-static bool quantity_parse(const char **text, const struct unit *units, bool unit_optional, double *ret_amount)
+static bool quantity_parse(const char **text, const struct unit *units, bool unit_optional, struct amount *ret_amount)
 {
-        size_t digits = strspn(*text, "0123456789."), best = 0;
-        char number[32];
+        uint64_t whole, part, scale;
+        size_t best = 0;
+        const char *rest = *text;
 
-        if (digits == 0 || digits >= sizeof number || !isdigit((unsigned char)(*text)[0]))
+        if (!number_parse(&rest, &whole, &part, &scale))
                 return false;
-        memcpy(number, *text, digits);
-        number[digits] = '\0';
-        char *end;
-        double amount = strtod(number, &end);
-        if (*end != '\0')
-                return false;
-
-        const char *rest = *text + digits;
         const struct unit *found = unit_optional && *rest == '\0' ? &units[0] : NULL;
         for (const struct unit *unit = units; unit->name; unit++)
                 if (strlen(unit->name) > best && string_starts_with(rest, unit->name)) {
@@ -141,33 +162,34 @@ static bool quantity_parse(const char **text, const struct unit *units, bool uni
         if (!found)
                 return false;
         *text = rest + best;
-        *ret_amount = amount * found->factor;
+        __uint128_t parts = (__uint128_t)part * found->factor;
+        *ret_amount = (struct amount){ (__uint128_t)whole * found->factor + parts / scale, parts % scale == 0 };
         return true;
 }
 
 bool clock_parse_duration(const char *text, int64_t *ret_ms, struct error *err)
 {
         static const struct unit units[] = {
-                { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "us", 0.001 }, { "\xc2\xb5s", 0.001 }, { "ns", 0.000001 }, { NULL, 0 },
+                { "ms", 1000000 }, { "s", 1000000000 }, { "m", 60000000000 }, { "h", 3600000000000 }, { "us", 1000 }, { "\xc2\xb5s", 1000 }, { "\xce\xbcs", 1000 }, { "ns", 1 }, { NULL, 0 },
         };
-        const double limit_ms = 1e15;
-        double total_ms = 0, amount;
+        __uint128_t total_ns = 0;
+        struct amount amount;
+        const char *rest = text;
+        bool is_good = *text != '\0';
         char shown[64];
 
         if (strcmp(text, "0") == 0) {
                 *ret_ms = 0;
                 return true;
         }
-        for (const char *rest = text; *text && *rest;) {
-                if (!quantity_parse(&rest, units, false, &amount))
-                        return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no duration: write it like 300ms, 30s, 5m or 1h30m",
-                                string_printable(text, strlen(text), shown, sizeof shown));
-                total_ms += amount;
+        while (is_good && *rest) {
+                is_good = quantity_parse(&rest, units, false, &amount);
+                total_ns += is_good ? amount.whole : 0;
+                is_good = is_good && total_ns <= INT64_MAX;        /* 292 years, as in Go */
         }
-        if (!*text || total_ms > limit_ms)
-                return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no duration: write it like 300ms, 30s, 5m or 1h30m",
-                        string_printable(text, strlen(text), shown, sizeof shown));
-        *ret_ms = (int64_t)total_ms + (total_ms > (double)(int64_t)total_ms);       /* rounded up: 1ns is not "no time" */
+        if (!is_good)
+                return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no duration: write it like 300ms, 30s, 5m or 1h30m", string_printable(text, strlen(text), shown, sizeof shown));
+        *ret_ms = (int64_t)((total_ns + 999999) / 1000000);        /* up: a timeout of 1ns is not none */
         return true;
 }
 
@@ -176,7 +198,7 @@ void clock_format_duration(int64_t ms, char *ret_text, size_t size_bytes)
         static const struct { const char *name; int64_t ms; } units[] = { { "h", 3600000 }, { "m", 60000 }, { "s", 1000 } };
         size_t used = 0;
 
-        if (ms == 0 || ms % 1000 != 0) {
+        if (ms <= 0 || ms % 1000 != 0) {
                 snprintf(ret_text, size_bytes, ms == 0 ? "0s" : "%lldms", (long long)ms);
                 return;
         }
@@ -191,16 +213,17 @@ void clock_format_duration(int64_t ms, char *ret_text, size_t size_bytes)
 bool size_parse(const char *text, uint64_t *ret_bytes, struct error *err)
 {
         static const struct unit units[] = {
-                { "B", 1 }, { "KiB", 1024 }, { "MiB", 1048576 }, { "GiB", 1073741824 }, { "TiB", 1099511627776 },
-                { "KB", 1e3 }, { "kB", 1e3 }, { "MB", 1e6 }, { "GB", 1e9 }, { "TB", 1e12 }, { NULL, 0 },
+                { "B", 1 }, { "KiB", 1024 }, { "MiB", 1048576 }, { "GiB", 1073741824 }, { "TiB", 1099511627776 }, { "KB", 1000 }, { "kB", 1000 }, { "MB", 1000000 },
+                { "GB", 1000000000 }, { "TB", 1000000000000 }, { NULL, 0 },
         };
+        const __uint128_t limit_bytes = 9000000000000000;
         const char *rest = text;
-        double amount;
+        struct amount amount;
         char shown[64];
 
-        if (!quantity_parse(&rest, units, true, &amount) || *rest != '\0' || amount > 9e15 || amount != (double)(uint64_t)amount)
+        if (!quantity_parse(&rest, units, true, &amount) || *rest != '\0' || amount.whole > limit_bytes || !amount.is_exact)
                 return refuse(err, ERROR_BAD_REQUEST, "\"%s\" is no size: write it like 4096, 512KiB, 64MiB or 10GiB", string_printable(text, strlen(text), shown, sizeof shown));
-        *ret_bytes = (uint64_t)amount;
+        *ret_bytes = (uint64_t)amount.whole;
         return true;
 }
 

@@ -17,6 +17,8 @@
 #include <wasmcached/base/fs.h>
 #include <wasmcached/base/memory.h>
 
+enum { BENEATH_TRIES = 100 };
+
 bool fs_load(int dirfd, const char *path, size_t limit_bytes, struct buffer *ret_content, struct error *err)
 {
         CLEANUP(cleanup_close) int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -85,15 +87,16 @@ bool fs_make_folders(const char *path, mode_t mode, struct error *err)
 {
         CLEANUP(cleanup_free) char *part = string_copy(path);
 
-        for (char *slash = strchr(part + 1, '/');; slash = strchr(slash + 1, '/')) {
+        for (char *slash = strchr(part + (*part != '\0'), '/');; slash = strchr(slash + 1, '/')) {
                 if (slash)
                         *slash = '\0';
-                if (mkdir(part, mode) < 0 && errno != EEXIST) {
+                if (mkdir(part, mode) < 0) {
                         struct stat status;
                         int number = errno;
 
-                        if (stat(part, &status) < 0 || !S_ISDIR(status.st_mode))       /* read-only file systems answer EROFS for what exists */
-                                return refuse_errno(err, ERROR_INTERNAL, number, "cannot make the folder %s", part);
+                        /* Read-only file systems answer EROFS for what exists, and EEXIST may be a file. */
+                        if (stat(part, &status) < 0 || !S_ISDIR(status.st_mode))
+                                return refuse_errno(err, ERROR_INTERNAL, number == EEXIST ? ENOTDIR : number, "cannot make the folder %s", part);
                 }
                 if (!slash)
                         return true;
@@ -149,7 +152,13 @@ int fs_open_beneath(int rootfd, const char *path, int flags)
 {
         struct open_how how = { .flags = (uint64_t)(unsigned)flags | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
 
-        return (int)syscall(SYS_openat2, rootfd, path, &how, sizeof how);
+        /* EAGAIN: something was renamed while ".." was looked at, as the kubelet does with every change of a Secret; openat2(2) says: again. */
+        for (int tries = 0;; tries++) {
+                int fd = (int)syscall(SYS_openat2, rootfd, path, &how, sizeof how);
+
+                if (fd >= 0 || errno != EAGAIN || tries == BENEATH_TRIES)
+                        return fd;
+        }
 }
 
 static bool folder_empty(int fd, struct error *err)

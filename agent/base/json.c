@@ -5,6 +5,7 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <wasmcached/base/json.h>
 #include <wasmcached/base/memory.h>
@@ -118,8 +119,13 @@ void json_put_int(struct json_writer *writer, const char *key, int64_t number)
 void json_put_real(struct json_writer *writer, const char *key, double number)
 {
         if (isfinite(number)) {
-                begin(writer, key);
-                buffer_printf(writer->out, "%.17g", number);
+                char digits[32];
+                int precision = 15;                                /* the shortest that reads back as the same: 0.1, not 0.10000000000000001 */
+
+                do
+                        snprintf(digits, sizeof digits, "%.*g", precision++, number);
+                while (precision <= 17 && strtod(digits, NULL) != number);
+                json_put_raw(writer, key, digits);
         } else {
                 json_put_null(writer, key);
         }

@@ -97,7 +97,10 @@ void login_fingerprint(const struct login *login, const void *key, size_t key_by
         const struct login *from = login ? login : &anonymous;
         const struct secret *const secrets[] = { from->password, from->identity_token, from->registry_token };
 
-        buffer_reserve(&text, 64u << 10);                          /* so that growing leaves no copies behind */
+        size_t size_bytes = (1 + COUNT_OF(secrets)) * sizeof(uint64_t) + (from->username ? strlen(from->username) : 0);
+        for (size_t i = 0; i < COUNT_OF(secrets); i++)
+                size_bytes += secret_get_size(secrets[i]);
+        buffer_reserve(&text, size_bytes);                         /* all at once: growing would leave copies behind */
         field_append(&text, from->username != NULL, from->username, from->username ? strlen(from->username) : 0);
         for (size_t i = 0; i < COUNT_OF(secrets); i++)
                 field_append(&text, secrets[i] != NULL, secret_get_text(secrets[i]), secret_get_size(secrets[i]));

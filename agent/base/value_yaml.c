@@ -4,8 +4,10 @@
  * How it ends: the parser is deleted, half a tree freed.
  */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wasmcached/base/map.h>
 #include <wasmcached/base/memory.h>
 #include <yaml.h>
 #include "value_node.h"
@@ -54,7 +56,7 @@ static void plain_resolve(struct value *node)
                 node->kind = errno == 0 ? VALUE_INT : VALUE_TEXT;
         } else if (count > 0 && (digits[0] != '0' || digits[1] == '.') && strspn(digits, "0123456789.eE+-") == strlen(digits)) {
                 node->real = strtod(node->text, &end);
-                node->kind = *end == '\0' ? VALUE_REAL : VALUE_TEXT;
+                node->kind = *end == '\0' && isfinite(node->real) ? VALUE_REAL : VALUE_TEXT;
         }
 }
 
@@ -83,28 +85,33 @@ static struct value *child_add(struct value *node)
         return &node->items[node->count];
 }
 
-static bool key_read(struct reader *reader, const yaml_event_t *event, struct value *map)
+/* `seen` finds a key among many: a file of a hundred thousand keys is read in no time too. */
+static bool key_read(struct reader *reader, const yaml_event_t *event, struct value *map, struct map *seen)
 {
         char text[160], shown[80];
 
         if (event->type != YAML_SCALAR_EVENT)
                 return refuse_at(reader, &event->start_mark, "a key must be a string");
+        if (event->data.scalar.anchor || event->data.scalar.tag)
+                return refuse_at(reader, &event->start_mark, "anchors and tags are not supported");
         const char *key = (const char *)event->data.scalar.value;
         snprintf(text, sizeof text, "key \"%s\" is there twice", string_printable(key, strlen(key), shown, sizeof shown));
         if (strcmp(key, "<<") == 0)
                 return refuse_at(reader, &event->start_mark, "merge keys (<<) are not supported");
         if (memchr(key, '\0', event->data.scalar.length))
                 return refuse_at(reader, &event->start_mark, "a NUL character");
-        if (value_get_member(map, key))
+        if (map_get_text(seen, key))
                 return refuse_at(reader, &event->start_mark, text);
         child_add(map);
         map->keys[map->count++] = string_copy(key);
+        map_put_text(seen, key, map);
         return true;
 }
 
 static bool children_read(struct reader *reader, yaml_event_type_t end, unsigned depth, struct value *node)
 {
         bool is_map = node->kind == VALUE_MAP;
+        CLEANUP(map_free) struct map *seen = is_map ? map_new(NULL) : NULL;
 
         for (;;) {
                 yaml_event_t event;
@@ -113,8 +120,7 @@ static bool children_read(struct reader *reader, yaml_event_type_t end, unsigned
                 if (!event_next(reader, &event))
                         return false;
                 bool is_end = event.type == end;
-                bool is_good = is_end || (is_map ? key_read(reader, &event, node) : (child_add(node), node->count++, node_read(reader, &event, depth,
-                        &node->items[node->count - 1])));
+                bool is_good = is_end || (is_map ? key_read(reader, &event, node, seen) : (child_add(node), node->count++, node_read(reader, &event, depth, &node->items[node->count - 1])));
                 line = event.start_mark.line + 1;
                 yaml_event_delete(&event);
                 if (is_end || !is_good)
@@ -134,7 +140,7 @@ static bool children_read(struct reader *reader, yaml_event_type_t end, unsigned
 static bool node_read(struct reader *reader, const yaml_event_t *event, unsigned depth, struct value *node)
 {
         node->line = event->start_mark.line + 1;
-        if (depth > VALUE_DEPTH_MAX)
+        if (depth > VALUE_DEPTH_MAX && event->type != YAML_SCALAR_EVENT)
                 return refuse_at(reader, &event->start_mark, "nested too deeply");
         if (++reader->nodes > VALUE_NODES_MAX)
                 return refuse_at(reader, &event->start_mark, "too many values");

@@ -11,8 +11,8 @@ struct log_field { const char *key; const char *text; int64_t number; };
 
 /* Any thread; until called: info, logfmt, fd 2. */
 void log_configure(enum log_level level, enum log_format format);
-/* `event` is a fixed short text ("pulled", "refused"); more than 20 lines a second of one event are counted and told in one line later. With JOURNAL_STREAM set, a
-   syslog priority prefix ("<6>") stands before the line and the time is left out: journald has both. */
+/* `event` is a fixed short text ("pulled", "refused"); more than 20 lines a second of one event are counted and told in one line later. When JOURNAL_STREAM names
+   fd 2, a syslog priority prefix ("<6>") stands before the line and the time is left out: journald has both. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t field_count);
 uint64_t log_get_dropped(void);
 
