@@ -23,6 +23,8 @@ struct gzip_stream {
         bool input_ended, in_member, in_padding;
         size_t flags_left;                /* bytes of the member up to its flags that were not seen yet */
         struct inflate_state isal;
+        struct isal_gzip_header isal_header;      /* kept by us: isal_inflate() forgets a header that is cut by the end of its input */
+        bool isal_in_header;
         z_stream zlib;
         uint8_t chunk[UNPACK_CHUNK_BYTES];
 };
@@ -37,7 +39,21 @@ struct engine {
 static void isal_engine_reset(struct gzip_stream *gzip)
 {
         isal_inflate_reset(&gzip->isal);
-        gzip->isal.crc_flag = ISAL_GZIP;          /* header and trailer are read and checked by isal_inflate() */
+        isal_gzip_header_init(&gzip->isal_header);
+        gzip->isal.crc_flag = ISAL_GZIP_NO_HDR_VER;        /* the trailer is read and checked by isal_inflate(), the header below */
+        gzip->isal_in_header = true;
+}
+
+/* Up to the end of the header, or of what there is of it. */
+static int isal_run(struct gzip_stream *gzip)
+{
+        if (gzip->isal_in_header) {
+                int result = isal_read_gzip_header(&gzip->isal, &gzip->isal_header);
+                if (result != ISAL_DECOMP_OK)
+                        return result == ISAL_END_INPUT ? ISAL_DECOMP_OK : result;
+                gzip->isal_in_header = false;
+        }
+        return isal_inflate(&gzip->isal);
 }
 
 static enum step isal_engine_step(struct gzip_stream *gzip, uint8_t *out, size_t room, size_t *ret_made)
@@ -47,7 +63,7 @@ static enum step isal_engine_step(struct gzip_stream *gzip, uint8_t *out, size_t
         state->avail_in = (uint32_t)gzip->input_bytes;
         state->next_out = out;
         state->avail_out = (uint32_t)room;
-        int result = isal_inflate(state);
+        int result = isal_run(gzip);
         gzip->input = state->next_in;
         gzip->input_bytes = state->avail_in;
         *ret_made = room - state->avail_out;
@@ -58,7 +74,7 @@ static enum step isal_engine_step(struct gzip_stream *gzip, uint8_t *out, size_t
                 return STEP_BAD_HEADER;
         if (result < 0 || result == ISAL_NEED_DICT)
                 return STEP_BAD_DATA;
-        return state->block_state == ISAL_BLOCK_FINISH ? STEP_MEMBER_END : STEP_MORE;
+        return !gzip->isal_in_header && state->block_state == ISAL_BLOCK_FINISH ? STEP_MEMBER_END : STEP_MORE;
 }
 
 static void isal_engine_release(struct gzip_stream *gzip)
