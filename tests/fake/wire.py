@@ -163,10 +163,11 @@ class Server:
     def requests(self, connection):
         stream = connection.sock.makefile("rb", buffering=65536)
         while not self.stopping.is_set():
-            line = stream.readline(65536)
+            # A ClientHello on the plain port has a line end only by chance; real servers answer it at once, like this.
+            line = b"\x16" if stream.peek(1)[:1] == b"\x16" else stream.readline(65536)
             parts = line.decode("latin-1").split()
             if len(parts) != 3:
-                if line:            # a ClientHello on the plain port, say: real servers answer it like this
+                if line:
                     connection.raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                     self.drain(connection.sock)
                 return
