@@ -55,7 +55,7 @@ class Connection:
         known = {key.lower() for key, _ in headers}
         extra = [] if "content-length" in known or status in (204, 304) else [("Content-Length", len(body) if length is None else length)]
         self.head(status, list(headers) + extra)
-        if self.request.method != "HEAD" and body and status not in (204, 304):    # else the next answer on this connection begins with it
+        if self.request.method != "HEAD" and body:
             self.raw(body)
 
     def serve_bytes(self, data, headers=(), ranges=True):
@@ -163,11 +163,11 @@ class Server:
     def requests(self, connection):
         stream = connection.sock.makefile("rb", buffering=65536)
         while not self.stopping.is_set():
-            hello = stream.peek(1)[:1] == b"\x16"       # TLS on the plain port; it may have no line end to wait for
-            line = b"hello" if hello else stream.readline(65536)
+            # A ClientHello on the plain port has a line end only by chance; real servers answer it at once, like this.
+            line = b"\x16" if stream.peek(1)[:1] == b"\x16" else stream.readline(65536)
             parts = line.decode("latin-1").split()
             if len(parts) != 3:
-                if line:            # real servers answer what is no request line like this
+                if line:
                     connection.raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                     self.drain(connection.sock)
                 return
