@@ -23,6 +23,8 @@ struct gzip_stream {
         bool input_ended, in_member, in_padding;
         size_t flags_left;                /* bytes of the member up to its flags that were not seen yet */
         struct inflate_state isal;
+        struct isal_gzip_header header;   /* kept between steps: isal_inflate() forgets its own one's flags where input ends within a header */
+        bool header_done;
         z_stream zlib;
         uint8_t chunk[UNPACK_CHUNK_BYTES];
 };
@@ -37,7 +39,9 @@ struct engine {
 static void isal_engine_reset(struct gzip_stream *gzip)
 {
         isal_inflate_reset(&gzip->isal);
-        gzip->isal.crc_flag = ISAL_GZIP;          /* header and trailer are read and checked by isal_inflate() */
+        gzip->isal.crc_flag = ISAL_GZIP_NO_HDR_VER;        /* the trailer is read and checked by isal_inflate() */
+        memset(&gzip->header, 0, sizeof gzip->header);
+        gzip->header_done = false;
 }
 
 static enum step isal_engine_step(struct gzip_stream *gzip, uint8_t *out, size_t room, size_t *ret_made)
@@ -47,7 +51,10 @@ static enum step isal_engine_step(struct gzip_stream *gzip, uint8_t *out, size_t
         state->avail_in = (uint32_t)gzip->input_bytes;
         state->next_out = out;
         state->avail_out = (uint32_t)room;
-        int result = isal_inflate(state);
+        int result = gzip->header_done ? ISAL_DECOMP_OK : isal_read_gzip_header(state, &gzip->header);
+        gzip->header_done = gzip->header_done || result == ISAL_DECOMP_OK;
+        if (gzip->header_done)
+                result = isal_inflate(state);
         gzip->input = state->next_in;
         gzip->input_bytes = state->avail_in;
         *ret_made = room - state->avail_out;
