@@ -71,6 +71,26 @@ static void test_good(void **state)
                 }
 }
 
+/* A name longer than what is read at once: the header is read in pieces. */
+static void test_long_header(void **state)
+{
+        (void)state;
+        static Bytef name[400001];
+        static unsigned char wasm[64] = { 0, 'a', 's', 'm', 1 };
+        CLEANUP(buffer_fini) struct buffer content = { 0 };
+        static char room[500000];
+        z_stream stream = { .next_in = wasm, .avail_in = sizeof wasm, .next_out = (Bytef *)room, .avail_out = sizeof room };
+        gz_header header = { .name = name, .os = 3 };
+
+        memset(name, 'n', sizeof name - 1);
+        assert_int_equal(deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+        assert_int_equal(deflateSetHeader(&stream, &header), Z_OK);
+        assert_int_equal(deflate(&stream, Z_FINISH), Z_STREAM_END);
+        buffer_append(&content, room, stream.total_out);
+        deflateEnd(&stream);
+        assert_true(agree("long header", &content));
+}
+
 /* One bit, one byte, or the end gone. A flip in what no checksum covers (name, time) may stay good, for both. */
 static void test_damaged(void **state)
 {
@@ -93,6 +113,6 @@ static void test_damaged(void **state)
 
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_damaged) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_long_header), cmocka_unit_test(test_damaged) };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
