@@ -65,7 +65,7 @@ static void live_on_small_disk(struct fixture *fixture)
         fixture_reopen(fixture);
         assert_int_equal(census_take(fixture).modules, count + 1);
         assert_true(store_check_identity(fixture->store, &module.sha256, "team-a", &identity));
-        assert_false(content_commit(fixture, 2, 300000, NULL));
+        assert_false(content_commit(fixture, 2, 3000000, NULL));
         assert_int_equal(fixture->err.code, ERROR_STORE_FULL);
 
         /* Letting go works on the full disk too, and makes room. */
