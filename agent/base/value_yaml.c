@@ -76,11 +76,15 @@ static bool scalar_read(struct reader *reader, const yaml_event_t *event, struct
         return true;
 }
 
+/* Room doubles: at each power of two it is full. */
 static struct value *child_add(struct value *node)
 {
-        node->items = memory_resize(node->items, node->count + 1, sizeof *node->items);
-        if (node->keys)
-                node->keys = memory_resize(node->keys, node->count + 1, sizeof *node->keys);
+        if ((node->count & (node->count - 1)) == 0) {
+                size_t room = node->count > 0 ? 2 * node->count : 1;
+                node->items = memory_resize(node->items, room, sizeof *node->items);
+                if (node->keys)
+                        node->keys = memory_resize(node->keys, room, sizeof *node->keys);
+        }
         node->items[node->count] = (struct value){ 0 };
         return &node->items[node->count];
 }
