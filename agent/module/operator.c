@@ -74,27 +74,65 @@ void module_pin(struct modules *modules, const struct digest *sha256, bool is_pi
 
 /* ---- remove, gc ---- */
 
-void module_remove(struct modules *modules, const struct digest *sha256, module_done done, void *arg)
+/* What is only busy for a moment (its link is being made or taken away after the last lease) is waited for: who gave the lease back may remove at once. */
+struct removal { struct modules *modules; struct digest sha256; struct loop_timer *timer; unsigned tries; module_done done; void *arg; };
+enum { REMOVAL_TRIES = 100, REMOVAL_PAUSE_MS = 10 };
+
+static void refuse_obstacle(const struct removal *removal, const char *obstacle)
 {
-        ON_LOOP();
-        struct entry *entry = refuse_closing(modules, done, arg) ? NULL : find_or_refuse(modules, sha256, done, arg);
+        struct error err;
+        char hex[DIGEST_TEXT_BYTES];
+        digest_format_hex(&removal->sha256, hex);
+        refuse(&err, ERROR_BUSY, "%s is %s and is not removed; %s", hex, obstacle,
+                strcmp(obstacle, "pinned") == 0   ? "unpin it first"
+                : strcmp(obstacle, "leased") == 0 ? "its leases must end or be given back first"
+                                                  : "try again in a moment");
+        answer_error(removal->done, removal->arg, &err);
+}
+
+/* False: it is in use for the moment. Else done() was called, or will be when the file is gone. */
+static bool remove_try(struct removal *removal)
+{
+        struct modules *modules = removal->modules;
+        struct entry *entry = refuse_closing(modules, removal->done, removal->arg) ? NULL : find_or_refuse(modules, &removal->sha256, removal->done, removal->arg);
         if (!entry)
-                return;
+                return true;
         const char *obstacle = catalog_get_obstacle(entry);
+        if (obstacle && strcmp(obstacle, "in use") == 0 && removal->tries++ < REMOVAL_TRIES)
+                return false;
         if (obstacle) {
-                struct error err;
-                char hex[DIGEST_TEXT_BYTES];
-                digest_format_hex(sha256, hex);
-                refuse(&err, ERROR_BUSY, "%s is %s and is not removed; %s", hex, obstacle,
-                        strcmp(obstacle, "pinned") == 0   ? "unpin it first"
-                        : strcmp(obstacle, "leased") == 0 ? "its leases must end or be given back first"
-                                                          : "try again in a moment");
-                answer_error(done, arg, &err);
-                return;
+                refuse_obstacle(removal, obstacle);
+                return true;
         }
         char *json = string_format("{\"removed\": true, \"bytes\": %llu}", (unsigned long long)entry->identity.size_bytes);
         evict_entry(modules, entry, "removed");
-        leaving_wait(modules, json, done, arg);
+        leaving_wait(modules, json, removal->done, removal->arg);
+        return true;
+}
+
+static void remove_again(void *arg)
+{
+        struct removal *removal = arg;
+        struct modules *modules = removal->modules;
+        if (!remove_try(removal)) {
+                loop_timer_again(removal->timer, REMOVAL_PAUSE_MS);
+                return;
+        }
+        loop_timer_cancel(&removal->timer);
+        free(removal);
+        task_end(modules);
+}
+
+void module_remove(struct modules *modules, const struct digest *sha256, module_done done, void *arg)
+{
+        ON_LOOP();
+        struct removal first = { .modules = modules, .sha256 = *sha256, .done = done, .arg = arg };
+        if (remove_try(&first))
+                return;
+        struct removal *removal = memory_new(1, sizeof *removal);
+        *removal = first;
+        modules->tasks++;
+        removal->timer = loop_timer_start(modules->loop, REMOVAL_PAUSE_MS, 0, remove_again, removal);
 }
 
 void module_gc(struct modules *modules, bool dry_run, module_done done, void *arg)

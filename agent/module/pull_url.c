@@ -144,7 +144,8 @@ bool pull_http_download(struct pull *pull, struct error *err)
                 blob_writer_free(&pull->writer);
                 return unchanged(pull);
         }
-        if (fetch_response_get_status(response) != 200)
+        /* 206 is the last answer of a body that broke and was resumed: fetch lets no other one through. */
+        if (fetch_response_get_status(response) != 200 && fetch_response_get_status(response) != 206)
                 return refuse_status(pull, response, err);
         note_validators(pull, response);
         return pull_unpack_body(pull, err);

@@ -110,7 +110,7 @@ def test_admin_routes_are_the_operators(ready):
 
 
 @pytest.mark.parametrize('body, named', [
-    ('{"url": "a/b", "nonsense": 1}', 'nonsense'), ('{"url": "a/b", "url": "a/c"}', 'url'), ('{"url": 7}', 'url'), ('{}', 'url'), ('[]', 'object'), ('{"url": "a/b"', ''), ('', 'url'), ('{"url": "a/b", "resource": {"name": 1}}', 'name'),
+    ('{"url": "a/b", "nonsense": 1}', 'nonsense'), ('{"url": "a/b", "url": "a/c"}', 'url'), ('{"url": 7}', 'url'), ('{}', 'url'), ('[]', 'object'), ('{"url": "a/b"', ''), ('', ''), ('{"url": "a/b", "resource": {"name": 1}}', 'name'),
     ('{"url": "a/b", "resource": {"x": "y"}}', 'x'), ('{"url": "a/b", "sha256": "abc"}', 'sha256'), ('{"url": "a/b", "sha256": "' + 'A' * 64 + '"}', 'sha256'), ('{"url": "a/b", "timeout": "soon"}', 'timeout'),
     ('{"url": "a/b", "timeout": 5}', 'timeout'), ('{"url": "a/b", "namespace": "No"}', 'namespace'), ('{"url": "a/b", "imagePullPolicy": "always"}', 'imagePullPolicy'), ('\xff', ''), ('{"url": "a/b"} x', ''), ('[' * 3000, '')])
 def test_bad_bodies(daemon, body, named):
@@ -249,7 +249,7 @@ def test_metrics(daemon, registry):
             assert (name, match[2]) not in seen
             seen.add((name, match[2]))
     assert daemon.metric('wasmcached_hits_total') == 1 and daemon.metric('wasmcached_misses_total') == 1 and daemon.metric('wasmcached_pulls_done_total') == 1 and daemon.metric('wasmcached_leases') == 1
-    assert b'wasmcached_module_answers_total{code="bad_url"} 1' in answer.body
+    assert b'route="/v1/modules",code="bad_url"} 1' in answer.body
     assert b'127.0.0.1' not in answer.body
     opened = daemon.ask('GET', '/metrics', headers={'Accept': 'application/openmetrics-text; version=1.0.0'})
     assert opened.headers['content-type'].startswith('application/openmetrics-text') and opened.body.endswith(b'# EOF\n')
