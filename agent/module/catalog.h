@@ -34,6 +34,7 @@ struct handout {
         struct entry *entry;
         char namespace[STORE_NAMESPACE_BYTES];
         bool is_linked;
+        uint64_t looked_turn;                     /* the loop's turn in which its file was last found as it should be; 0 = never */
         struct lease *leases;
         unsigned lease_count;
 };
