@@ -8,9 +8,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <wasmcached/base/digest.h>
 #include <wasmcached/base/map.h>
 #include <wasmcached/base/memory.h>
+
+enum { HUGE_PAGE_BYTES = 2 << 20, HUGE_FROM_BYTES = 4 << 20 };
 
 struct slot { const void *key; void *value; uint32_t hash, key_bytes; };
 struct map { struct slot *slots; size_t slot_count, used; void (*free_value)(void *value); bool is_borrowing; };
@@ -108,6 +111,22 @@ void *map_get(const struct map *map, const void *key, size_t key_bytes)
         return slot_find(map, hash_of(key, key_bytes), key, key_bytes)->value;
 }
 
+/* A large table is walked at random: on huge pages each step costs one miss less. All of it is touched anyway. */
+static struct slot *slots_new(size_t slot_count)
+{
+        size_t size_bytes = slot_count * sizeof(struct slot);
+
+        if (size_bytes < HUGE_FROM_BYTES)
+                return memory_new(slot_count, sizeof(struct slot));
+        size_bytes = (size_bytes + HUGE_PAGE_BYTES - 1) & ~(size_t)(HUGE_PAGE_BYTES - 1);
+        struct slot *slots = aligned_alloc(HUGE_PAGE_BYTES, size_bytes);
+        if (!slots)
+                return memory_new(slot_count, sizeof(struct slot));
+        madvise(slots, size_bytes, MADV_HUGEPAGE);      /* where there are none it stays as it is */
+        memset(slots, 0, size_bytes);
+        return slots;
+}
+
 /* All keys differ: the first free slot is the right one, no key is looked at. */
 static void grow(struct map *map, size_t slot_count)
 {
@@ -115,7 +134,7 @@ static void grow(struct map *map, size_t slot_count)
         size_t old_count = map->slot_count, mask = slot_count - 1;
 
         map->slot_count = slot_count;
-        map->slots = memory_new(slot_count, sizeof *map->slots);
+        map->slots = slots_new(slot_count);
         for (size_t i = 0; i < old_count; i++) {
                 size_t at = old[i].hash & mask;
 

@@ -48,6 +48,16 @@ static void posted_wake(uv_async_t *handle)
         posts_call(CONTAINER_OF(handle, struct loop, posted));
 }
 
+static void turn_begin(uv_prepare_t *handle)
+{
+        CONTAINER_OF(handle, struct loop, turning)->turn++;
+}
+
+uint64_t loop_get_turn(const struct loop *loop)
+{
+        return is_running ? loop->turn : 0;
+}
+
 bool loop_new(unsigned worker_count, struct loop **ret_loop, struct error *err)
 {
         if (worker_count == 0 || worker_count > WORKERS_MAX)
@@ -73,6 +83,10 @@ bool loop_new(unsigned worker_count, struct loop **ret_loop, struct error *err)
         r = uv_mutex_init(&loop->posts_lock);
         assert(r == 0);                           /* a default pthread mutex needs nothing that could lack */
         loop->posts_end = &loop->posts_first;
+        loop->turn = 1;
+        uv_prepare_init(&loop->uv, &loop->turning);
+        uv_prepare_start(&loop->turning, turn_begin);
+        uv_unref((uv_handle_t *)&loop->turning);
         atomic_fetch_add(&loops_alive, 1);
         is_loop_thread = true;
         *ret_loop = loop;
@@ -111,6 +125,7 @@ void loop_free(struct loop **loop_ref)
         while (loop->jobs_running > 0 || loop_has_posts(loop))
                 uv_run(&loop->uv, UV_RUN_ONCE);
         uv_close((uv_handle_t *)&loop->posted, NULL);
+        uv_close((uv_handle_t *)&loop->turning, NULL);
         /* Closing handles are done with after one turn; what is then still there was forgotten by its owner, and waiting for it would hang. */
         for (int turn = 0; turn < 3 && uv_loop_alive(&loop->uv); turn++)
                 uv_run(&loop->uv, UV_RUN_NOWAIT);

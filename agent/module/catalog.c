@@ -195,9 +195,9 @@ static void reference_detach(struct known_reference *reference)
 
 struct known_reference *catalog_put_reference(struct catalog *catalog, const struct store_reference *row, uint64_t sequence)
 {
-        struct entry *entry = catalog_find_entry(catalog, &row->module);
         struct image *image = digest_is_set(&row->manifest) ? catalog_find_image(catalog, &row->manifest) : NULL;
-        if (!entry || (image && image->entry != entry))
+        struct entry *entry = image ? image->entry : catalog_find_entry(catalog, &row->module);
+        if (!entry || !digest_equal(&entry->sha256, &row->module))
                 return NULL;
 
         struct known_reference *reference = catalog_find_reference(catalog, row->name);

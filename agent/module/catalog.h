@@ -34,6 +34,7 @@ struct handout {
         struct entry *entry;
         char namespace[STORE_NAMESPACE_BYTES];
         bool is_linked;
+        uint64_t looked_turn;                     /* the loop's turn in which its file was last found as it should be; 0 = never */
         struct lease *leases;
         unsigned lease_count;
 };
@@ -41,10 +42,10 @@ struct handout {
 struct image {
         struct image *next;                       /* of the entry */
         struct entry *entry;
+        struct grant *grants;
         struct digest manifest;
         const struct digest *top, *layer;         /* `manifest` and the module's where they are the same, else copies */
         const char *media_type, *layer_type;      /* interned */
-        struct grant *grants;
 };
 
 struct known_reference {
@@ -60,8 +61,12 @@ struct known_reference {
 struct resource { char *namespace, *name, *version, *reference; struct digest module, manifest; uint64_t sequence; };
 
 struct entry {
-        struct entry *older, *newer;              /* by last use */
+        struct image *images;                     /* what a lookup reads stands together at the front */
+        struct known_reference *references;
+        struct grant *grants;                     /* of http(s), file and imported names */
         struct digest sha256;
+        struct handout *handouts;
+        struct entry *older, *newer;              /* by last use */
         struct store_identity identity;
         int64_t created_s, last_used_s;
         bool is_pinned, is_used_dirty;
@@ -69,10 +74,6 @@ struct entry {
         bool is_doomed;                           /* found damaged while a job has it: goes when that is done */
         unsigned holds;                           /* flights that count on it */
         struct waiter_list waiting;
-        struct image *images;
-        struct known_reference *references;
-        struct handout *handouts;
-        struct grant *grants;                     /* of http(s), file and imported names */
 };
 
 struct catalog {

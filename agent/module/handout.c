@@ -55,6 +55,19 @@ static const char *link_name(const struct ask *ask)
         return ask->is_blob_path ? "" : ask->namespace;
 }
 
+/* One statx per turn of the loop: the requests that one wait brought ask at the same moment. */
+static bool handout_look(struct modules *modules, const struct entry *entry, struct handout *handout, const char *namespace)
+{
+        uint64_t turn = loop_get_turn(modules->loop);
+        if (turn > 0 && handout && handout->looked_turn == turn)
+                return true;
+        if (!store_check_identity(modules->store, &entry->sha256, *namespace ? namespace : NULL, &entry->identity))
+                return false;
+        if (handout)
+                handout->looked_turn = turn;
+        return true;
+}
+
 bool handout_try(struct modules *modules, const struct ask *ask, struct entry *entry, const struct image *image, const struct handed *handed)
 {
         const char *namespace = link_name(ask);
@@ -62,7 +75,7 @@ bool handout_try(struct modules *modules, const struct ask *ask, struct entry *e
                 struct handout *handout = catalog_find_handout(entry, namespace);
                 if (*namespace && (!handout || !handout->is_linked))
                         return false;
-                if (!store_check_identity(modules->store, &entry->sha256, *namespace ? namespace : NULL, &entry->identity))
+                if (!handout_look(modules, entry, handout, namespace))
                         return false;
         }
 

@@ -119,24 +119,32 @@ static void load_lease(void *arg, const struct store_lease *row)
         lease->handout->is_linked = row->namespace[0] != '\0';
 }
 
+struct use { int64_t last_used_s; struct entry *entry; };
+
 static int by_last_use(const void *a, const void *b)
 {
-        const struct entry *const *left = a, *const *right = b;
-        return ((*left)->last_used_s > (*right)->last_used_s) - ((*left)->last_used_s < (*right)->last_used_s);
+        const struct use *left = a, *right = b;
+        return (left->last_used_s > right->last_used_s) - (left->last_used_s < right->last_used_s);
 }
 
 static void sort_by_use(struct catalog *catalog)
 {
         size_t count = map_get_count(catalog->entries), i = 0;
-        CLEANUP(cleanup_free) struct entry **entries = memory_new(count + 1, sizeof(struct entry *));
-        for (struct entry *entry = catalog->oldest; entry; entry = entry->newer)
-                entries[i++] = entry;
-        qsort(entries, count, sizeof(struct entry *), by_last_use);
-        catalog->oldest = count > 0 ? entries[0] : NULL;
-        catalog->newest = count > 0 ? entries[count - 1] : NULL;
+        bool is_sorted = true;
+        CLEANUP(cleanup_free) struct use *uses = memory_new(count + 1, sizeof *uses);
+        for (struct entry *entry = catalog->oldest; entry; entry = entry->newer) {
+                uses[i] = (struct use){ entry->last_used_s, entry };
+                is_sorted = is_sorted && (i == 0 || uses[i - 1].last_used_s <= uses[i].last_used_s);
+                i++;
+        }
+        if (is_sorted)
+                return;
+        qsort(uses, count, sizeof *uses, by_last_use);
+        catalog->oldest = uses[0].entry;
+        catalog->newest = uses[count - 1].entry;
         for (i = 0; i < count; i++) {
-                entries[i]->older = i > 0 ? entries[i - 1] : NULL;
-                entries[i]->newer = i + 1 < count ? entries[i + 1] : NULL;
+                uses[i].entry->older = i > 0 ? uses[i - 1].entry : NULL;
+                uses[i].entry->newer = i + 1 < count ? uses[i + 1].entry : NULL;
         }
 }
 

@@ -68,6 +68,13 @@ static bool load_rows(struct store *store, const struct kind *kind, const struct
         return more == 0;
 }
 
+/* Each page is read once, so few are kept: thousands of them between what the visitor allocates would stay as holes in the heap. */
+static void cache_resize(struct store *store, const char *pragma)
+{
+        sqlite3_db_release_memory(store->index.db);
+        sqlite3_exec(store->index.db, pragma, NULL, NULL, NULL);
+}
+
 bool store_load_all(struct store *store, const struct store_visitor *visitor, struct error *err)
 {
         const struct kind kinds[] = {
@@ -80,10 +87,11 @@ bool store_load_all(struct store *store, const struct store_visitor *visitor, st
         };
         bool is_good = true;
         index_lock(store);
+        cache_resize(store, "PRAGMA cache_size = -128");
         for (size_t i = 0; is_good && i < COUNT_OF(kinds); i++)
                 if (kinds[i].is_wanted)
                         is_good = load_rows(store, &kinds[i], visitor, err);
-        sqlite3_db_release_memory(store->index.db);        /* pages of tables that are not read again */
+        cache_resize(store, "PRAGMA cache_size = -2048");
         index_unlock(store);
         return is_good;
 }

@@ -311,6 +311,28 @@ static void test_run_again(void **state)
         }
 }
 
+struct turns { struct loop *loop; uint64_t seen[2]; };
+
+static void turn_note(void *arg)
+{
+        struct turns *turns = arg;
+        turns->seen[0] = loop_get_turn(turns->loop);
+        loop_stop(turns->loop);
+}
+
+/* What is remembered for one turn is never believed in another one, nor outside of the loop. */
+static void test_turns(void **state)
+{
+        struct turns turns = { .loop = *state };
+        for (unsigned i = 0; i < 3; i++) {
+                assert_int_equal(loop_get_turn(turns.loop), 0);
+                loop_post(turns.loop, turn_note, &turns);
+                loop_run(turns.loop);
+                assert_true(turns.seen[0] > turns.seen[1]);
+                turns.seen[1] = turns.seen[0];
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -325,6 +347,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_timer_cancelled_never_fires, open_loop, close_loop),
                 cmocka_unit_test_setup_teardown(test_signals, open_loop, close_loop),
                 cmocka_unit_test_setup_teardown(test_run_again, open_loop, close_loop),
+                cmocka_unit_test_setup_teardown(test_turns, open_loop, close_loop),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
