@@ -170,7 +170,8 @@ static bool quantity_parse(const char **text, const struct unit *units, bool uni
 bool clock_parse_duration(const char *text, int64_t *ret_ms, struct error *err)
 {
         static const struct unit units[] = {
-                { "ms", 1000000 }, { "s", 1000000000 }, { "m", 60000000000 }, { "h", 3600000000000 }, { "us", 1000 }, { "\xc2\xb5s", 1000 }, { "\xce\xbcs", 1000 }, { "ns", 1 }, { NULL, 0 },
+                { "ms", 1000000 }, { "s", 1000000000 }, { "m", 60000000000 }, { "h", 3600000000000 }, { "us", 1000 },
+                        { "\xc2\xb5s", 1000 }, { "\xce\xbcs", 1000 }, { "ns", 1 }, { NULL, 0 },
         };
         __uint128_t total_ns = 0;
         struct amount amount;

@@ -120,7 +120,8 @@ static bool children_read(struct reader *reader, yaml_event_type_t end, unsigned
                 if (!event_next(reader, &event))
                         return false;
                 bool is_end = event.type == end;
-                bool is_good = is_end || (is_map ? key_read(reader, &event, node, seen) : (child_add(node), node->count++, node_read(reader, &event, depth, &node->items[node->count - 1])));
+                bool is_good = is_end || (is_map ? key_read(reader, &event, node, seen)
+                                                : (child_add(node), node->count++, node_read(reader, &event, depth, &node->items[node->count - 1])));
                 line = event.start_mark.line + 1;
                 yaml_event_delete(&event);
                 if (is_end || !is_good)
