@@ -191,7 +191,7 @@ coverage:                       ## line and branch coverage by room
 	$(Q)tests/coverage $(BUILD)/coverage
 interop:                        ## real peers (needs Go); installs them first
 	$(Q)$(MAKE) --no-print-directory VARIANT=test programs
-	$(Q)tests/interop/run $(abspath $(BUILD)/test)
+	$(Q)tests/interop/run $(abspath $(BUILD)/test) $(PYTEST_ARGS)
 
 compile_commands.json:          ## for clangd
 	$(Q)tools/compile-commands '$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS)' $(ALL_SRC) > $@

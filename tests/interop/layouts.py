@@ -128,6 +128,15 @@ def skopeo_copy(*options):
     return push
 
 
+def regctl_mod(*options):
+    def push(work, ref, module):
+        first = ref.rsplit(':', 1)[0] + ':before-regctl'
+        crane_append(['--oci-empty-base'] if '--to-docker' in options else [], 'L.tar.gz')(work, first, module)
+        regctl_setup(work, ref)
+        run(work, 'regctl', 'image', 'mod', first, '--create', ref, *options)
+    return push
+
+
 def wkg_push(work, ref, module):
     host = ref.split('/')[0]
     run(work, 'wkg', 'oci', 'push', '--insecure', host, ref, copy(work, module))
@@ -153,5 +162,10 @@ LAYOUTS = {
     'image-regctl': ('regctl', regctl_image),
     'skopeo-oci': ('skopeo', skopeo_copy('--format', 'oci')),
     'skopeo-zstd': ('skopeo', skopeo_copy('--format', 'oci', '--dest-compress-format', 'zstd')),
+    'skopeo-zstd-chunked': ('skopeo', skopeo_copy('--format', 'oci', '--dest-compress-format', 'zstd:chunked')),
+    'regctl-oci': ('regctl', regctl_mod('--to-oci')),
+    'regctl-docker': ('regctl', regctl_mod('--to-docker')),
+    'regctl-zstd': ('regctl', regctl_mod('--to-oci', '--layer-compress', 'zstd')),
+    'regctl-uncompressed': ('regctl', regctl_mod('--layer-compress', 'none')),
     'cncf-wkg': ('wkg', wkg_push),
 }

@@ -1,6 +1,9 @@
 """Logins as real servers ask for them: Basic, opaque tokens of the registry itself, Bearer tokens of a server on another port. And who gets nothing."""
 import base64
 import hashlib
+import json
+import os
+import time
 
 import pytest
 
@@ -145,3 +148,38 @@ def test_one_token_serves_manifest_layer_and_revalidation(tmp_path, modules, sta
     assert requests == [('GET', 401), ('GET', 200), ('GET', 200), ('HEAD', 200)], registry.requests()[before:]
     asked = [line for line in registry.tokens.log.read_text().splitlines() if 'msg=getToken' in line and 'useragent=wasmcached' in line]
     assert len(asked) == 1 and 'http.request.method=GET' in asked[0] and 'scope=repository%3Aalice%2Fprivate%3Apull&' in asked[0], asked
+
+
+def mount(folder, name, config):
+    """A Secret as the kubelet mounts and changes it: files behind ..data, which is swapped."""
+    secret = folder / 'secrets' / 'default' / name
+    version = f'..{time.monotonic_ns()}'
+    (secret / version).mkdir(parents=True)
+    (secret / version / '.dockerconfigjson').write_text(json.dumps(config))
+    os.symlink(version, secret / '..new')
+    os.rename(secret / '..new', secret / '..data')
+    if not (secret / '.dockerconfigjson').is_symlink():
+        os.symlink('..data/.dockerconfigjson', secret / '.dockerconfigjson')
+
+
+def test_a_password_that_changes(tmp_path, modules, start, daemon):
+    """First at the registry, then in the mounted Secret: refused in between, and right at once after it, without a restart."""
+    registry = basic_docker_registry(start, tmp_path)
+    ref = push(tmp_path, registry.host, 'alice/private', modules['small'])
+    agent = daemon()
+    mount(agent.folder, 'pull', peers.docker_config(registry.host, f'alice:{PASSWORDS["alice"]}'))
+    always = {'imagePullSecret': 'pull', 'imagePullPolicy': 'Always'}
+    assert agent.get(ref, **always).body['source'] == 'pulled'
+    changed = peers.run(tmp_path, '/usr/bin/htpasswd', '-nbB', 'alice', 'a new one')
+    (tmp_path / 'htpasswd').write_text(changed + '\n')
+    os.utime(tmp_path / 'htpasswd', (time.time() + 5, time.time() + 5))
+    assert agent.get(ref, **always).body['code'] == 'unauthorized'
+    assert agent.get(ref, **always).body['code'] == 'unauthorized'
+    mount(agent.folder, 'pull', peers.docker_config(registry.host, 'alice:a new one'))
+    answer = agent.get(ref, **always)
+    assert answer.status == 200 and answer.body['source'] == 'revalidated', answer
+    mount(agent.folder, 'pull', {'auths': {}})
+    end = time.monotonic() + 3          # what a Secret says is kept for a second
+    while (answer := agent.get(ref, imagePullSecret='pull')).status == 200 and time.monotonic() < end:
+        time.sleep(0.1)
+    assert answer.body.get('code') in ('secret_missing', 'unauthorized'), answer

@@ -1,6 +1,7 @@
 """What real clients push, in every layout, on real registries: the daemon hands out the very module, by tag and by digest, and knows the manifest as `crane digest` does."""
 import hashlib
 import json
+import platform
 
 import pytest
 
@@ -101,6 +102,27 @@ def test_index(work, modules, registries, daemon, make, name):
     assert answer.body['digest'] == child
     check(daemon().get(f'{base}@{top}'), modules['small'], answer.body['digest'], 'pulled')
     check(daemon().get(f'{base}@{child}'), modules['small'], child, 'pulled')
+
+
+@pytest.mark.parametrize('name', REGISTRIES)
+def test_docker_manifest_list_of_platforms(work, modules, registries, daemon, name):
+    """As a container build for several platforms leaves it: the image for this host's."""
+    folder = work / f'list-{name}'
+    folder.mkdir()
+    base = f'{registries[name].host}/interop/list'
+    here = {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine())
+    regctl_setup(folder, base)
+    for tag, system, module in (('a', 'linux/s390x', 'small2'), ('b', f'linux/{here}', 'small'), ('c', f'windows/{here}', 'small2')):
+        crane_append([], 'L.tar.gz')(folder, f'{base}:{tag}', modules[module])
+        peers.run(folder, 'crane', 'mutate', '--insecure', '--set-platform', system, f'{base}:{tag}', '-t', f'{base}:{tag}')
+    peers.run(folder, 'regctl', 'index', 'create', '--media-type', 'application/vnd.docker.distribution.manifest.list.v2+json', f'{base}:v1', *[f'--ref={base}:{tag}' for tag in 'abc'])
+    index = json.loads(peers.run(folder, 'crane', 'manifest', '--insecure', f'{base}:v1'))
+    assert index['mediaType'].endswith('list.v2+json') and [item['platform']['architecture'] for item in index['manifests']] == ['s390x', here, here], index
+    check(daemon().get(f'{base}:v1'), modules['small'], digest_of(folder, f'{base}:b'), 'pulled')
+    only = daemon()
+    peers.run(folder, 'regctl', 'index', 'create', f'{base}:none', f'--ref={base}:a', f'--ref={base}:c')
+    answer = only.get(f'{base}:none')
+    assert answer.body['code'] == 'unsupported_image' and 'linux/s390x' in answer.body['detail'] and f'windows/{here}' in answer.body['detail'], answer
 
 
 @pytest.mark.parametrize('make', [index_by_crane, index_by_oras, index_by_regctl])

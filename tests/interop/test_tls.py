@@ -98,3 +98,42 @@ def test_mirror_that_is_down_or_has_it_not(tmp_path, modules, start, registries,
     settings = f'registries: {{"{origin.host}": {{mirrors: ["http://{dead}", "http://{empty.host}"]}}}}\npull: {{retries: 0}}\n'
     answer = daemon(settings).get(f'{origin.host}/mirrored/other:v1')
     assert answer.status == 200 and answer.body['sha256'] == peers.sha256(modules['small'].read_bytes()), answer
+
+
+def test_mirror_that_breaks_in_the_middle(tmp_path, modules, start, registries, daemon):
+    """Manifest from the mirror, but never a whole layer, or no layer at all: the origin gives it."""
+    origin = registries['docker-registry']
+    ref = f'{origin.host}/mirrored/broken:v1'
+    oras_variant(tmp_path, ref, modules['big'])
+    cutting = start(peers.CutProxy, origin.port, r'^GET \S+/blobs/', 1_000_000, 99)
+    answer = daemon(f'registries: {{"{origin.host}": {{mirrors: ["http://{cutting.host}"]}}}}\npull: {{retries: 1}}\n').get(ref)
+    assert is_big(answer, modules), answer
+    assert len(cutting.blobs()) >= 2
+
+    emptied = start(peers.docker_registry, tmp_path, name='emptied')
+    peers.run(tmp_path, 'oras', 'cp', '--from-plain-http', '--to-plain-http', ref, f'{emptied.host}/mirrored/broken:v1')
+    for data in (tmp_path / 'emptied').glob('docker/registry/v2/blobs/sha256/*/*/data'):
+        if data.stat().st_size > 10_000:
+            data.unlink()
+    agent = daemon(f'registries: {{"{origin.host}": {{mirrors: ["http://{emptied.host}"]}}}}\npull: {{retries: 0}}\n')
+    answer = agent.get(ref)
+    assert is_big(answer, modules), answer
+    assert [status for method, path, status in emptied.requests() if '/blobs/' in path and method == 'GET'] == [404]
+
+
+def test_damaged_layer_is_never_handed_out(tmp_path, modules, start, daemon):
+    """Bytes of a layer change on the registry's disk: refused by its digest, and taken as soon as it is right again."""
+    registry = start(peers.docker_registry, tmp_path)
+    ref = f'{registry.host}/damaged/big:v1'
+    oras_variant(tmp_path, ref, modules['big'])
+    file = next(data for data in (tmp_path / 'docker-registry').glob('docker/registry/v2/blobs/sha256/*/*/data') if data.stat().st_size > 10_000)
+    right = file.read_bytes()
+    file.write_bytes(right[:7_000_000] + b'!' + right[7_000_001:])
+    agent = daemon('pull: {negative_time: 0s}\n')
+    answer = agent.get(ref)
+    assert answer.body['code'] == 'checksum_mismatch', answer
+    file.write_bytes(right[:-5])
+    answer = agent.get(ref)
+    assert answer.status != 200 and answer.body['code'] in ('checksum_mismatch', 'upstream_error'), answer
+    file.write_bytes(right)
+    assert is_big(agent.get(ref), modules)
