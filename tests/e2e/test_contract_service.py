@@ -143,7 +143,7 @@ trust:
   rekor_keys: []
   signature_repository: ""
   require_top_level_signature: false
-  require: []
+  require: [{match: "registry.example/team/*", keys: [/etc/k.pem], annotations: {}, identity: ignore}]
 kubernetes: {mode: off, kubeconfig: "", node: "", root_namespace: istio-system}
 manifests: ""
 log:     {level: info, format: logfmt}
@@ -225,3 +225,17 @@ def test_colours_only_on_a_terminal_that_wants_them(daemon, env, coloured):
     assert (b'\x1b[' in os.read(master, 65536)) == coloured
     os.close(master)
     os.close(slave)
+
+
+def test_required_signature_fails_closed(registry):
+    daemon = Daemon().start()
+    url = f'oci://{registry.host}/good/raw:v1'
+    assert daemon.get(url).status == 200
+    daemon.write(daemon.text + f'trust: {{require: [{{match: "{registry.host}/good/*", keys: [/etc/k.pem]}}]}}\n')
+    assert ask(daemon.admin, 'POST', '/v1/reload').json['applied'] == ['trust.require']
+    for path in (daemon.a, daemon.t, daemon.admin):
+        answer = daemon.get(url, path)
+        assert answer.json['code'] == 'signature_unreachable' and 'trust.require' in answer.json['detail']
+    assert daemon.ctl('explain', url, '-o', 'json').stdout.find('signature_unreachable') > 0
+    assert daemon.get(f'oci://{registry.host}/dyn/other:v1').status == 200
+    daemon.stop()
