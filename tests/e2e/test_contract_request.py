@@ -42,6 +42,7 @@ def test_url_accepted(daemon, registry, url):
 def test_url_refused_at_once(daemon, registry, url):
     registry.log(True)
     detail = problem(daemon.get(url.format(h=registry.host)), 400, 'bad_url')
+    assert detail.startswith('url: ')
     assert 'hunter2' not in detail
     assert registry.log() == []
 
