@@ -11,7 +11,7 @@ import time
 import urllib.request
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.join(SOURCE, os.environ.get('BUILD', 'build'), os.environ.get('VARIANT', 'test'))
+BUILD = os.environ.get('WASMCACHED_BUILD') or os.path.join(SOURCE, os.environ.get('BUILD', 'build'), os.environ.get('VARIANT', 'test'))
 DAEMON, CTL = os.path.join(BUILD, 'wasmcached'), os.path.join(BUILD, 'wasmcachectl')
 
 
