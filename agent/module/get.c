@@ -4,6 +4,7 @@
  * How it fails: a waiter is refused by what it waits for, or by its own time; a pull that failed is answered from the cache where stale answers are allowed.
  * How it ends: every waiter is answered exactly once or cancelled by its asker; it is out of every list before its callback runs.
  */
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,12 +228,26 @@ struct module_waiter *waiter_new(struct modules *modules, const struct ask *ask,
 
 /* ---- module_get ---- */
 
+/* The node's requirement, fail closed: it holds before the cache is looked at, whatever was pulled before it was made. */
+static bool signature_check(const struct modules *modules, const struct module_want *want, struct error *err)
+{
+        const char *const *pattern = modules->setup->options.signed_only;
+        for (; pattern && *pattern && want->kind == WANT_OCI; pattern++)
+                if (fnmatch(*pattern, want->repository, 0) == 0)
+                        return refuse(err, ERROR_SIGNATURE_UNREACHABLE, "%s: this node demands a signature (trust.require, match \"%s\"), and this build does not "
+                                      "verify signatures yet", want->name, *pattern);
+        return true;
+}
+
 bool ask_init(struct modules *modules, struct module_want *want, const struct module_caller *caller, struct ask *ret_ask, struct error *err)
 {
         if (want->namespace && caller->namespace && !caller->is_trusted && strcmp(want->namespace, caller->namespace) != 0)
                 return refuse(err, ERROR_DENIED, "namespace: callers of this socket are in \"%s\" and cannot ask for another namespace", caller->namespace);
         if (want->namespace && !caller->namespace && !caller->is_trusted)
                 return refuse(err, ERROR_DENIED, "namespace: may not be named on this socket");
+
+        if (!signature_check(modules, want, err))
+                return false;
 
         const char *namespace = want->namespace ? want->namespace : caller->namespace;
         *ret_ask = (struct ask){

@@ -41,6 +41,24 @@ static void show_path(const struct modules *modules, const struct module_caller 
                 snprintf(texts->path, sizeof texts->path, "%s/%s.wasm", template, texts->sha256);
 }
 
+static bool grant_is_of(const struct module_caller *caller, const struct grant *grant)
+{
+        return grant->kind != GRANT_INLINE && (grant->kind != GRANT_SECRET || string_equal(grant->namespace, caller->namespace));
+}
+
+/* The image under whose name the caller may have the module, the first one for an operator; NULL if it is another's. */
+static const struct image *image_find_visible(const struct module_caller *caller, const struct entry *entry, const struct grant **ret_grant)
+{
+        *ret_grant = NULL;
+        for (const struct image *image = entry->images; image; image = image->next)
+                for (const struct grant *grant = image->grants; grant; grant = grant->next)
+                        if (shows_everything(caller) || grant_is_of(caller, grant)) {
+                                *ret_grant = grant;
+                                return image;
+                        }
+        return shows_everything(caller) ? entry->images : NULL;
+}
+
 /* A tenant sees the names it may pull under; grants for others stay theirs. */
 static bool reference_is_visible(const struct module_caller *caller, const struct known_reference *reference)
 {
@@ -48,9 +66,8 @@ static bool reference_is_visible(const struct module_caller *caller, const struc
                 return true;
         struct grant *grant = reference->image ? reference->image->grants : reference->entry->grants;
         for (; grant; grant = grant->next) {
-                bool fits = grant->kind != GRANT_INLINE && (grant->kind != GRANT_SECRET || string_equal(grant->namespace, caller->namespace));
                 const char *name = string_starts_with(reference->name, "oci://") ? reference->name + 6 : reference->name;
-                if (fits && string_starts_with(name, grant->repository))
+                if (grant_is_of(caller, grant) && string_starts_with(name, grant->repository))
                         return true;
         }
         return false;
@@ -62,7 +79,9 @@ static void show(const struct modules *modules, const struct module_caller *call
         struct module_object object;
         struct object_texts texts;
         size_t url_count = 0, namespace_count = 0;
-        object_fill(modules, entry, entry->images, &(struct handed){ &object, &texts });
+        const struct grant *grant;
+        const struct image *image = image_find_visible(caller, entry, &grant);
+        object_fill(modules, entry, image, &(struct handed){ &object, &texts });
         show_path(modules, caller, entry, &texts);
         for (const struct known_reference *reference = entry->references; reference; reference = reference->next)
                 url_count++;
@@ -83,7 +102,9 @@ static void show(const struct modules *modules, const struct module_caller *call
         }
         object.urls = urls;
         object.namespaces = namespaces;
-        object.url = url_count > 0 ? urls[0] : NULL;
+        /* Its tag means another image by now: by digest it still has this name. */
+        CLEANUP(cleanup_free) char *by_digest = grant && object.digest ? string_format("oci://%s@%s", grant->repository, object.digest) : NULL;
+        object.url = url_count > 0 ? urls[0] : by_digest;
         each(arg, &object);
 }
 

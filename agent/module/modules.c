@@ -36,6 +36,7 @@ struct setup *setup_new(struct fetch_client *fetch, struct registry *registry, c
         setup->registry = registry;
         setup->options = *options;
         setup->options.file_roots = (const char *const *)texts_copy(options->file_roots);
+        setup->options.signed_only = (const char *const *)texts_copy(options->signed_only);
         setup->options.secrets_dir = string_copy(options->secrets_dir ? options->secrets_dir : "");
         setup->options.docker_config = string_copy(options->docker_config ? options->docker_config : "");
         struct modules_mirrors *mirrors = memory_new(options->mirror_count + 1, sizeof *mirrors);
@@ -66,6 +67,7 @@ void setup_unref(struct setup **setup_pointer)
         }
         free((void *)(uintptr_t)setup->options.mirrors);
         texts_free(setup->options.file_roots);
+        texts_free(setup->options.signed_only);
         free((void *)(uintptr_t)setup->options.secrets_dir);
         free((void *)(uintptr_t)setup->options.docker_config);
         registry_free(&setup->registry);

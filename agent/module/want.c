@@ -47,7 +47,7 @@ static size_t scheme_length(const char *url)
 static bool url_parse_oci(const char *text, struct module_want *want, struct error *err)
 {
         if (!reference_parse(text, &want->reference, err))
-                return false;
+                return refuse_within(err, "url");
 
         const struct reference *reference = &want->reference;
         want->kind = WANT_OCI;

@@ -94,6 +94,7 @@ struct modules_options {
         int64_t pull_timeout_ms, stale_if_error_ms, negative_ms; uint64_t max_layer_bytes, max_module_bytes;
         const char *const *file_roots, *secrets_dir, *docker_config;       /* file_roots: NULL-terminated */
         struct modules_mirrors { const char *host; const char *const *mirrors; } const *mirrors; size_t mirror_count;  /* mirrors: URLs, NULL-terminated */
+        const char *const *signed_only;   /* patterns of repositories of which nothing is handed out without a verified signature; NULL-terminated */
         unsigned waiters_max;             /* all together; more = ERROR_BUSY */
 };
 /* Copies options; loads the catalog from the store. Borrows loop and store; keeps references of fetch; owns registry. */

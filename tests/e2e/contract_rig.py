@@ -1,7 +1,9 @@
 """A daemon of its own per test module, the scripted registry beside it, and requests over the Unix socket without any client library."""
+import atexit
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +13,7 @@ import time
 import urllib.request
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.join(SOURCE, os.environ.get('BUILD', 'build'), os.environ.get('VARIANT', 'test'))
+BUILD = os.environ.get('WASMCACHED_BUILD') or os.path.join(SOURCE, os.environ.get('BUILD', 'build'), os.environ.get('VARIANT', 'test'))
 DAEMON, CTL = os.path.join(BUILD, 'wasmcached'), os.path.join(BUILD, 'wasmcachectl')
 
 
@@ -113,6 +115,7 @@ class Daemon:
     """config: extra YAML; listeners a (fixed team-a), b (fixed team-b), t (trusted) and the admin socket in a folder of its own."""
     def __init__(self, config='', env=None, listeners=None, store=None):
         self.folder = tempfile.mkdtemp(prefix='wc-contract-')
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         os.chmod(self.folder, 0o755)
         self.a, self.b, self.t, self.admin = (os.path.join(self.folder, f'{n}.sock') for n in ('a', 'b', 't', 'admin'))
         self.store = os.path.join(self.folder, 'store')

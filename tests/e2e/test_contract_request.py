@@ -42,6 +42,7 @@ def test_url_accepted(daemon, registry, url):
 def test_url_refused_at_once(daemon, registry, url):
     registry.log(True)
     detail = problem(daemon.get(url.format(h=registry.host)), 400, 'bad_url')
+    assert detail.startswith('url: ')
     assert 'hunter2' not in detail
     assert registry.log() == []
 
@@ -161,3 +162,8 @@ def test_body_behind_small_headers_is_not_taken_for_headers(daemon, registry):
 def test_large_body(daemon):
     problem(ask(daemon.a, 'POST', '/v1/modules', b'{"url":"' + b'a' * 1100000 + b'"}'), 413, 'too_large')
     problem(ask(daemon.a, 'POST', '/v1/modules', b'{}', {'Content-Type': 'text/plain'}), 415, 'bad_request')
+
+
+@pytest.mark.parametrize('content_type', ['application/json', 'application/json; charset=utf-8', 'APPLICATION/JSON', 'application/x-www-form-urlencoded'])
+def test_content_type_of_curl_and_others(daemon, registry, content_type):
+    assert ask(daemon.a, 'POST', '/v1/modules', {'url': f'oci://{registry.host}/good/raw:v1'}, {'Content-Type': content_type}).status == 200

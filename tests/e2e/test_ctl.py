@@ -67,7 +67,7 @@ def test_missing_files_are_told_before_asking(peer, tmp_path):
 
 
 def listing(method, path, body):
-    first = {**module_object(), 'urls': [URL], 'namespaces': ['a', 'b'], 'pinned': True, 'leases': 2, 'lastUsedAt': '2020-01-01T00:00:00Z'}
+    first = {**module_object(), 'urls': [URL], 'namespaces': ['a', 'b'], 'pinned': True, 'leases': 2, 'lastUsed': '2020-01-01T00:00:00Z'}
     second = {**module_object(sha256='d' * 64), 'urls': ['http://x/\x1b[2J'], 'namespaces': [], 'pinned': False, 'leases': 0}
     return answer(body={'modules': [second]} if 'continue=' in path else {'modules': [first], 'continue': 'n 1'})
 

@@ -122,7 +122,7 @@ static const struct { const char *text, *error; } rows[] = {
         { "trust: {formats: [pgp]}", "trust.formats: \"pgp\" does not fit; allowed: a list of: bundle, simple" },
         { "trust: {rekor_keys: [/k]}", "trust.rekor_keys: not built in this version" },
         { "trust: {require_top_level_signature: true}", "not built in this version" },
-        { "trust: {require: [{match: \"a.example/*\"}]}", "trust.require[0].match: not built in this version" },
+        { "trust: {require: [{match: \"a.example/*\", keys: [/k.pem], annotations: {a: b}, identity: exact}]}", NULL },
         { "trust: {require: [{}]}", "trust.require[0]: \"match\" is missing" },
         { "trust: {require: []}", NULL },
         { "log: {level: debug, format: json}", NULL },

@@ -44,7 +44,7 @@ static void module_row(struct table *table, const struct value *module)
                 buffer_append_text(&urls, text_member(module, "url"));
         size_format_human((uint64_t)value_get_int(value_get_member(module, "size")), size, sizeof size);
         module_state(module, state, sizeof state);
-        format_age(text_member(module, "lastUsedAt"), age, sizeof age);
+        format_age(text_member(module, "lastUsed"), age, sizeof age);
         table_add(table, short_name);
         table_add(table, size);
         table_add(table, age);
