@@ -1,4 +1,5 @@
 """The daemon as a service: start, refusal to start, reload, stop, crash, hits without a registry, socket activation."""
+import fcntl
 import os
 import re
 import shutil
@@ -256,24 +257,18 @@ def test_socket_activation(make_daemon, registry):
         listening[name].listen(512)
     names = ':'.join(listening)
 
+    # What systemd does: descriptors from 3 on, and whose they are. bash does it between fork and exec: a fork of this process, which has threads, may deadlock before its exec.
+    become = ' '.join(f'{3 + at}<&${at + 2}' for at in range(len(listening)))
+    script = f'exec {become}; LISTEN_PID=$$ exec "$0" --config "$1"'
+
     def launch():
-        def become():
-            # what systemd does: descriptors from 3 on, and whose they are
-            held = [os.dup2(listening[name].fileno(), 40 + at) for at, name in enumerate(listening)]
-            for at, number in enumerate(held):
-                os.dup2(number, 3 + at, inheritable=True)
-            os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(held)), LISTEN_FDNAMES=names)
-            os.execv(DAEMON, [DAEMON, '--config', daemon.file])
-        pid = os.fork()
-        if pid == 0:
-            try:
-                log = os.open(daemon.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-                os.dup2(log, 1)
-                os.dup2(log, 2)
-                become()
-            finally:
-                os._exit(127)
-        return pid
+        held = [fcntl.fcntl(listening[name].fileno(), fcntl.F_DUPFD, 40) for name in listening]
+        environment = dict(os.environ, LISTEN_FDS=str(len(held)), LISTEN_FDNAMES=names)
+        with open(daemon.log, 'ab') as log:
+            child = subprocess.Popen(['bash', '-c', script, DAEMON, daemon.file, *map(str, held)], pass_fds=held, env=environment, stdout=log, stderr=log)
+        for number in held:
+            os.close(number)
+        return child
 
     stop, refused, done, failed = threading.Event(), [], [0], []
 
@@ -292,23 +287,23 @@ def test_socket_activation(make_daemon, registry):
             except Exception as problem:  # noqa: BLE001 (http.client's own: the answer was cut)
                 assert type(problem).__module__ == 'http.client', problem
     threads = [threading.Thread(target=load) for _ in range(4)]
-    pid = launch()
+    child = launch()
     try:
         for thread in threads:
             thread.start()
         for _ in range(20):
             before = done[0]
             await_true(lambda: done[0] > before + 3, what='answers after a restart')
-            os.kill(pid, signal.SIGTERM)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-            pid = launch()
+            child.terminate()
+            assert child.wait(10) == 0
+            child = launch()
         assert os.path.exists(daemon.agent)
     finally:
         stop.set()
         for thread in threads:
             thread.join(20)
-        os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
+        child.terminate()
+        child.wait(10)
         for held in listening.values():
             held.close()
     assert refused == []
