@@ -11,19 +11,6 @@
 #include <wasmcached/base/memory.h>
 #include "value_node.h"
 
-static size_t utf8_length(const unsigned char *at)
-{
-        if (at[0] < 0x80)
-                return 1;
-        if (at[0] >= 0xc2 && at[0] < 0xe0)
-                return (at[1] & 0xc0) == 0x80 ? 2 : 0;
-        if (at[0] >= 0xe0 && at[0] < 0xf0)
-                return (at[1] & 0xc0) == 0x80 && (at[2] & 0xc0) == 0x80 && !(at[0] == 0xe0 && at[1] < 0xa0) && !(at[0] == 0xed && at[1] > 0x9f) ? 3 : 0;
-        if (at[0] >= 0xf0 && at[0] < 0xf5)
-                return (at[1] & 0xc0) == 0x80 && (at[2] & 0xc0) == 0x80 && (at[3] & 0xc0) == 0x80 && !(at[0] == 0xf0 && at[1] < 0x90) && !(at[0] == 0xf4 && at[1] > 0x8f) ? 4 : 0;
-        return 0;
-}
-
 static void quote(struct buffer *out, const char *text)
 {
         const unsigned char *at = (const unsigned char *)text;
@@ -38,7 +25,7 @@ static void quote(struct buffer *out, const char *text)
                         buffer_append(out, start, (size_t)(at - start));
                 if (!*at)
                         break;
-                size_t length = utf8_length(at);
+                size_t length = string_utf8_length(at, strnlen((const char *)at, 4));
                 if (length > 1)
                         buffer_append(out, at, length);
                 else if (length == 0)

@@ -88,20 +88,20 @@ bool bytes_equal_consttime(const void *a, const void *b, size_t size_bytes)
         return difference == 0;
 }
 
-/* Length of the well-formed UTF-8 sequence at `bytes` (RFC 3629), 0 if it is none. C1 controls (U+0080…U+009F) count as none: terminals obey them. */
-static size_t utf8_sequence(const unsigned char *bytes, size_t length)
+size_t string_utf8_length(const void *bytes, size_t length)
 {
-        unsigned char first = bytes[0];
-        size_t need = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+        const unsigned char *at = bytes;
+        unsigned char first = length > 0 ? at[0] : 0xff;
+        size_t need = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
 
         if (need == 0 || need > length)
                 return 0;
         for (size_t i = 1; i < need; i++)
-                if ((bytes[i] & 0xc0) != 0x80)
+                if ((at[i] & 0xc0) != 0x80)
                         return 0;
-        if ((first == 0xe0 && bytes[1] < 0xa0) || (first == 0xed && bytes[1] > 0x9f) || (first == 0xf0 && bytes[1] < 0x90) || (first == 0xf4 && bytes[1] > 0x8f))
+        if ((first == 0xe0 && at[1] < 0xa0) || (first == 0xed && at[1] > 0x9f) || (first == 0xf0 && at[1] < 0x90) || (first == 0xf4 && at[1] > 0x8f))
                 return 0;
-        return first == 0xc2 && bytes[1] < 0xa0 ? 0 : need;
+        return need;
 }
 
 const char *string_printable(const char *text, size_t length, char *ret_out, size_t out_size)
@@ -111,7 +111,9 @@ const char *string_printable(const char *text, size_t length, char *ret_out, siz
 
         for (size_t i = 0; i < length;) {
                 bool is_plain = bytes[i] >= 0x20 && bytes[i] < 0x7f;
-                size_t take = is_plain ? 1 : bytes[i] < 0x80 ? 0 : utf8_sequence(bytes + i, length - i);
+                size_t take = is_plain ? 1 : bytes[i] < 0x80 ? 0 : string_utf8_length(bytes + i, length - i);
+                if (take == 2 && bytes[i] == 0xc2 && bytes[i + 1] < 0xa0)
+                        take = 0;                 /* C1 controls: terminals obey them */
                 size_t need = take ? take : 4;
 
                 if (used + need + 1 > out_size)

@@ -28,29 +28,10 @@ bool check_target(const char *target, size_t target_bytes)
         return true;
 }
 
-/* The bytes of one character, 0 if it is none (RFC 3629 4: no overlong forms, no surrogates). */
-static size_t utf8_length(const unsigned char *s, size_t length)
-{
-        if (s[0] < 0x80)
-                return 1;
-        if (s[0] < 0xc2 || s[0] > 0xf4)
-                return 0;
-
-        size_t need = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-        if (length < need)
-                return 0;
-        for (size_t i = 1; i < need; i++)
-                if ((s[i] & 0xc0) != 0x80)
-                        return 0;
-        if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-                return 0;
-        return need;
-}
-
 bool check_utf8(const char *text, size_t length)
 {
         for (size_t i = 0; i < length;) {
-                size_t step = utf8_length((const unsigned char *)text + i, length - i);
+                size_t step = string_utf8_length(text + i, length - i);
                 if (step == 0)
                         return false;
                 i += step;

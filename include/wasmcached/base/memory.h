@@ -28,6 +28,8 @@ bool string_ends_with(const char *text, const char *suffix);
 /* Same time whatever the contents (secrets, MACs). */
 bool bytes_equal_consttime(const void *a, const void *b, size_t size_bytes);
 
+/* Bytes of the well-formed UTF-8 sequence (RFC 3629) that `bytes` begins with, 1 for ASCII; 0 if it is none or is cut by `length`. */
+size_t string_utf8_length(const void *bytes, size_t length);
 /* Copies `text` into `ret_out` with control bytes, DEL and bytes that are no UTF-8 shown as \xNN, cut at the room there is (NUL-terminated).
    For every text from outside that goes into an error or a log. */
 const char *string_printable(const char *text, size_t length, char *ret_out, size_t out_size);
