@@ -18,7 +18,7 @@ say = @printf '  %-5s %s\n' $(1) $(2)
 endif
 
 # ---- flags: the user's CFLAGS, CPPFLAGS and LDFLAGS come after ours
-PACKAGES  := libcurl sqlite3 libcrypto libuv libzstd zlib libarchive jansson yaml-0.1 libmicrohttpd libsystemd
+PACKAGES  := libcurl sqlite3 libcrypto libsodium libuv libzstd zlib libarchive jansson yaml-0.1 libmicrohttpd libsystemd
 ifneq ($(filter-out clean help print-version,$(or $(MAKECMDGOALS),all)),)
   MISSING := $(shell for p in $(PACKAGES) cmocka; do pkg-config --exists $$p || echo $$p; done)
   ifneq ($(MISSING),)
