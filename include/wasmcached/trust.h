@@ -61,7 +61,7 @@ struct trust_target {
         bool is_child;                    /* MANIFEST: the child of an index whose own digest is another target */
 };
 enum trust_form {
-        TRUST_FORM_BUNDLE, TRUST_FORM_SIMPLE, TRUST_FORM_EMBEDDED, TRUST_FORM_SIDECAR_BUNDLE, TRUST_FORM_SIDECAR_SIG, TRUST_FORM_SIDECAR_LEGACY, TRUST_FORM_SIDECAR_MINISIG, TRUST_FORMS
+TRUST_FORM_BUNDLE, TRUST_FORM_SIMPLE, TRUST_FORM_EMBEDDED, TRUST_FORM_SIDECAR_BUNDLE, TRUST_FORM_SIDECAR_SIG, TRUST_FORM_SIDECAR_LEGACY, TRUST_FORM_SIDECAR_MINISIG, TRUST_FORMS
 };
 extern const char *const trust_form_names[TRUST_FORMS];                    /* for rows of evidence */
 /* One signature object as it was found; texts and bytes borrowed. EMBEDDED has no body: the module's own sections are looked at. */
