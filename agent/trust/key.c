@@ -84,8 +84,8 @@ static bool curve_read(const X509_ALGOR *algorithm, const char *what, enum trust
         char name[80];
         X509_ALGOR_get0(NULL, &type, &parameter, algorithm);
         if (type != V_ASN1_OBJECT)
-                return refuse(err, ERROR_BAD_KEY, "%s: an EC key with explicit curve parameters, or with none, is not supported: the curve must be named (openssl ec -param_enc named_curve)",
-                              what);
+                return refuse(err, ERROR_BAD_KEY,
+                              "%s: an EC key with explicit curve parameters or none is not supported: its curve must be named (openssl ec -param_enc named_curve)", what);
         if (!row_find(curves, COUNT_OF(curves), OBJ_obj2nid(parameter), ret_kind))
                 return refuse(err, ERROR_BAD_KEY, "%s: EC curve %s is not supported; %s", what, object_name(parameter, name), SUPPORTED);
         return true;
@@ -135,17 +135,27 @@ static bool public_check(EVP_PKEY *pkey)
 }
 
 /* Encoded again, the key must be what was given: no bytes behind inner parts, no parameters that do not belong, no lengths in other spellings. RSA-PSS may write its defaults or
-   not. */
+   not, EC points may be compressed, but not hybrid. */
+static bool is_canonical(const struct trust_key *key, struct span der)
+{
+        CLEANUP(cleanup_openssl) unsigned char *again = NULL;
+        char form[16] = "";
+        if (key->kind == KEY_RSA_PSS)
+                return true;
+        int size = i2d_PUBKEY(key->pkey, &again);
+        EVP_PKEY_get_utf8_string_param(key->pkey, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, form, sizeof form, NULL);
+        return size > 0 && (size_t)size == der.size_bytes && memcmp(again, der.bytes, der.size_bytes) == 0 && strcmp(form, OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_HYBRID) != 0;
+}
+
 static bool fingerprint_make(struct trust_key *key, struct span der, const char *what, struct error *err)
 {
-        CLEANUP(cleanup_openssl) unsigned char *again = NULL, *whole = NULL;
-        int size = i2d_PUBKEY(key->pkey, &again);
-        if (key->kind != KEY_RSA_PSS && (size < 0 || (size_t)size != der.size_bytes || memcmp(again, der.bytes, der.size_bytes) != 0))
+        CLEANUP(cleanup_openssl) unsigned char *whole = NULL;
+        if (!is_canonical(key, der))
                 return refuse(err, ERROR_BAD_KEY, "%s: the key is not in the one DER form that openssl writes; convert it with openssl pkey -pubin -in FILE -pubout", what);
 
         if (key->kind <= KEY_P521)
                 EVP_PKEY_set_utf8_string_param(key->pkey, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_UNCOMPRESSED);
-        size = i2d_PUBKEY(key->pkey, &whole);
+        int size = i2d_PUBKEY(key->pkey, &whole);
         if (size < 0)
                 return refuse(err, ERROR_BAD_KEY, "%s: the key cannot be encoded again", what);
         digest_sha256(whole, (size_t)size, &key->fingerprint);

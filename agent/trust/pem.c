@@ -232,8 +232,8 @@ static bool block_read(struct walk *walk, const char *line, size_t length, const
         if (length < 11 || memcmp(line, "-----BEGIN ", 11) != 0)
                 return refuse(err, ERROR_BAD_KEY, "%s, line %zu: there is text outside of the PEM blocks; only the blocks may be given", what, walk->line);
         if (!frame_read(line, length, "-----BEGIN ", &name, &name_length))
-                return refuse(err, ERROR_BAD_KEY, "%s, line %zu: the BEGIN line does not end after its dashes; the line breaks of the PEM text were lost (in YAML, use a block scalar: |)", what,
-                              walk->line);
+                return refuse(err, ERROR_BAD_KEY,
+                              "%s, line %zu: the BEGIN line goes on after its dashes: the line breaks of the text were lost (in YAML, use a block scalar: |)", what, walk->line);
 
         const struct label *label = label_find(name, name_length);
         char thing[32];

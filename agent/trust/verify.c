@@ -58,6 +58,12 @@ static bool hashed_get(struct hashed *hashed, enum hash hash, struct span *ret_h
 }
 
 /* ---- prepared contexts ---- */
+/* Any length that is found; OpenSSL does not look for it with a key that is restricted to a least length: the usual one then. */
+static bool salt_set(EVP_PKEY_CTX *context)
+{
+        return EVP_PKEY_CTX_set_rsa_pss_saltlen(context, RSA_PSS_SALTLEN_AUTO) == 1 || EVP_PKEY_CTX_set_rsa_pss_saltlen(context, RSA_PSS_SALTLEN_DIGEST) == 1;
+}
+
 static EVP_PKEY_CTX *context_make(EVP_PKEY *pkey, const struct attempt *attempt)
 {
         const EVP_MD *hash = hash_get(attempt->hash);
@@ -66,8 +72,7 @@ static EVP_PKEY_CTX *context_make(EVP_PKEY *pkey, const struct attempt *attempt)
         if (good && attempt->scheme == SCHEME_PKCS1)
                 good = EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_PADDING) == 1;
         if (good && attempt->scheme == SCHEME_PSS)
-                good = EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_PSS_PADDING) == 1 && EVP_PKEY_CTX_set_rsa_pss_saltlen(context, RSA_PSS_SALTLEN_AUTO) == 1 &&
-                       EVP_PKEY_CTX_set_rsa_mgf1_md(context, hash) == 1;
+                good = EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_PSS_PADDING) == 1 && salt_set(context) && EVP_PKEY_CTX_set_rsa_mgf1_md(context, hash) == 1;
         if (good && EVP_PKEY_CTX_set_signature_md(context, hash) == 1)
                 return context;
         EVP_PKEY_CTX_free(context);
