@@ -49,7 +49,7 @@ static bool evidence_take(struct judgement *judgement)
                 return miss(judgement->failure, TRUST_NOT_ACCEPTED, "a signature of the form %s says nothing about %s", trust_form_names[evidence->form],
                             kind_names[target->kind]);
         if (judgement->policy->requires_top_level && is_below_top(target))
-                return miss(judgement->failure, TRUST_NOT_ACCEPTED, "only a signature of what the reference itself names counts (trust.require_top_level_signature); sign the index");
+                return miss(judgement->failure, TRUST_NOT_ACCEPTED, "only a signature of what the reference names counts (trust.require_top_level_signature); sign the index");
         if (evidence->body_bytes > BODY_BYTES_MAX)
                 return miss(judgement->failure, TRUST_LIMIT, "it has %zu bytes, at most %d are looked at", evidence->body_bytes, BODY_BYTES_MAX);
         if (size > judgement->budget->bytes)
