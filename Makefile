@@ -84,7 +84,7 @@ FUZZ_BIN   := $(patsubst %.c,$(B)/%,$(FUZZ_SRC))
 BENCH_BIN  := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 CRASH_BIN  := $(patsubst %.c,$(B)/%,$(CRASH_SRC))
 
-.PHONY: all programs tests test unit flow fuzz-replay e2e crash asan tsan valgrind lint bench fuzz coverage install uninstall clean help compile_commands.json print-version interop manuals
+.PHONY: all programs tests test unit flow fuzz-replay e2e crash asan tsan valgrind lint bench fuzz coverage coverage-trust mutation install uninstall clean help compile_commands.json print-version interop manuals
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -189,6 +189,18 @@ bench:                          ## measured figures as ratios (release build)
 coverage:                       ## line and branch coverage by room
 	$(Q)$(MAKE) --no-print-directory VARIANT=coverage unit flow fuzz-replay
 	$(Q)tests/coverage $(BUILD)/coverage
+TRUST_BIN := $(filter $(B)/tests/unit/test_trust_%,$(UNIT_BIN))
+trust-objects: $(TRUST_BIN:=.o) $(call obj,$(wildcard agent/trust/*.c)) $(B)/libbase.a
+trust-covered: $(TRUST_BIN)
+	$(Q)rm -f $(B)/agent/trust/*.gcda
+	$(Q)$(RUN) $(B) $(TRUST_BIN)
+	$(Q)tests/coverage $(B) --least 95 90 trust
+coverage-trust:                 ## line and branch coverage of trust by its unit tests; fails below 95 % and 90 %
+	$(Q)$(MAKE) --no-print-directory VARIANT=coverage trust-covered
+mutation:                       ## takes away each check of trust, one at a time: some unit test must fail for each (F=name filters files)
+	$(Q)$(MAKE) --no-print-directory VARIANT=test trust-objects
+	$(Q)$(MAKE) --no-print-directory VARIANT=asan trust-objects
+	$(Q)tests/mutation/run '$(CC)' '-D_GNU_SOURCE -Iinclude $(PKG_CFLAGS) -std=gnu17 -DWASMCACHED_FAULTS' '$(PKG_LIBS)' $(F)
 interop:                        ## real peers (needs Go); installs them first
 	$(Q)$(MAKE) --no-print-directory VARIANT=test programs
 	$(Q)tests/interop/run $(abspath $(BUILD)/test) $(PYTEST_ARGS)

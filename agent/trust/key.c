@@ -339,15 +339,10 @@ const struct digest *trust_keys_get_digest(const struct trust_keys *keys)
         return &keys->digest;
 }
 
-const uint8_t *key_get_ed25519(const struct trust_keys *keys, size_t index)
-{
-        return keys->keys[index]->kind == KEY_ED25519 ? keys->keys[index]->ed25519 : NULL;
-}
-
 bool trust_keys_have_ed25519(const struct trust_keys *keys)
 {
         for (size_t i = 0; i < keys->count; i++)
-                if (key_get_ed25519(keys, i))
+                if (keys->keys[i]->kind == KEY_ED25519)
                         return true;
         return false;
 }

@@ -9,7 +9,6 @@ struct span { const void *bytes; size_t size_bytes; };
 enum trust_key_kind { KEY_P256, KEY_P384, KEY_P521, KEY_RSA, KEY_RSA_PSS, KEY_ED25519 };
 struct trust_key;                                         /* opaque outside key.c and verify.c (key.h) */
 bool key_from_spki(struct span der, const char *what, struct trust_keys **ret_keys, struct error *err);      /* one key, the same checks: for Rekor bodies and tests */
-const uint8_t *key_get_ed25519(const struct trust_keys *keys, size_t index);      /* its 32 bytes, NULL of another kind: for the log id of Rekor v2 */
 
 /* ---- verify.c: one signature over one message, by any key of the set (2.2, 2.3). The key alone decides the algorithms tried; success is EVP's exact 1. ---- */
 enum verify_result { VERIFY_GOOD, VERIFY_BAD /* no key of the set made it */, VERIFY_SPENT /* the budget is used up */ };

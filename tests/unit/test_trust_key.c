@@ -117,10 +117,6 @@ static void test_kinds(void **state)
                 assert_int_equal(trust_keys_get_count(keys), 1);
                 assert_true(digest_equal(trust_keys_get_fingerprint(keys, 0), &fingerprint));
                 assert_int_equal(trust_keys_have_ed25519(keys), strcmp(kinds[i], "ED25519") == 0);
-                if (strcmp(kinds[i], "ED25519") == 0)
-                        assert_memory_equal(key_get_ed25519(keys, 0), der + 12, 32);
-                else
-                        assert_null(key_get_ed25519(keys, 0));
 
                 struct trust_keys *again = NULL;
                 struct error err = { 0 };
@@ -478,20 +474,16 @@ static void test_rsa(void **state)
                 refused_free(rsa_pem(other, e), sizes[i].words);
                 BN_free(other);
         }
-        BIGNUM *even = BN_dup(n), *prime = BN_new();
+        BIGNUM *even = BN_dup(n), *prime = BN_get_rfc3526_prime_2048(NULL);        /* of a prime modulus the factors are known */
         BN_clear_bit(even, 0);
         refused_free(rsa_pem(even, e), "not sound");
-        BN_generate_prime_ex(prime, 2048, 0, NULL, NULL, NULL);    /* CVE class of prime moduli: its factors are known */
         refused_free(rsa_pem(prime, e), "not sound");
         BN_free(even);
-        BN_free(prime);
         BN_free(n);
 
-        BIGNUM *p = BN_new(), *q = BN_new(), *product = BN_new();
+        BIGNUM *second = BN_get_rfc3526_prime_1536(NULL), *product = BN_new();     /* 3584 bits */
         BN_CTX *context = BN_CTX_new();
-        BN_generate_prime_ex(p, 1600, 0, NULL, NULL, NULL);
-        BN_generate_prime_ex(q, 1600, 0, NULL, NULL, NULL);
-        BN_mul(product, p, q, context);
+        BN_mul(product, prime, second, context);
         taken_free(rsa_pem(product, e), 1);
         BN_hex2bn(&e, "ffffffffffffffff");                 /* 64 bits: OpenSSL's limit for larger moduli */
         taken_free(rsa_pem(product, e), 1);
@@ -499,8 +491,8 @@ static void test_rsa(void **state)
         refused_free(rsa_pem(product, e), "has 65 bits");
         BN_CTX_free(context);
         BN_free(product);
-        BN_free(p);
-        BN_free(q);
+        BN_free(prime);
+        BN_free(second);
         BN_free(e);
 }
 
@@ -509,15 +501,14 @@ static void test_rsa_pss(void **state)
 {
         (void)state;
         static const struct { const char *hash, *mgf1; bool good; } rows[] = {
-                { NULL, NULL, true }, { "SHA256", "SHA256", true }, { "SHA512", "SHA512", false }, { "SHA256", "SHA1", false }, { "SHA384", "SHA256", false },
+                { "SHA256", "SHA256", true }, { "SHA512", "SHA512", false }, { "SHA256", "SHA1", false },
         };
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
                 EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA-PSS", NULL);
                 EVP_PKEY *pkey = NULL;
                 EVP_PKEY_keygen_init(context);
-                if (rows[i].hash)
-                        assert_true(EVP_PKEY_CTX_set_rsa_pss_keygen_md_name(context, rows[i].hash, NULL) == 1 &&
-                                    EVP_PKEY_CTX_set_rsa_pss_keygen_mgf1_md_name(context, rows[i].mgf1) == 1);
+                assert_true(EVP_PKEY_CTX_set_rsa_pss_keygen_md_name(context, rows[i].hash, NULL) == 1 &&
+                            EVP_PKEY_CTX_set_rsa_pss_keygen_mgf1_md_name(context, rows[i].mgf1) == 1);
                 assert_int_equal(EVP_PKEY_generate(context, &pkey), 1);
                 CLEANUP(cleanup_free) char *pem = rig_pem(pkey);
                 if (rows[i].good) {
