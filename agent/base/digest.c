@@ -136,6 +136,15 @@ void hasher_update(struct hasher *hasher, const void *bytes, size_t size_bytes)
         must(EVP_DigestUpdate(hasher->context, bytes, size_bytes) == 1);
 }
 
+void hasher_peek(const struct hasher *hasher, struct digest *ret_digest)
+{
+        EVP_MD_CTX *copy = EVP_MD_CTX_new();
+
+        *ret_digest = (struct digest){ .algorithm = hasher->algorithm };
+        must(copy && EVP_MD_CTX_copy_ex(copy, hasher->context) == 1 && EVP_DigestFinal_ex(copy, ret_digest->bytes, NULL) == 1);
+        EVP_MD_CTX_free(copy);
+}
+
 void hasher_finish(struct hasher *hasher, struct digest *ret_digest)
 {
         *ret_digest = (struct digest){ .algorithm = hasher->algorithm };

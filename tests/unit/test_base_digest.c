@@ -78,6 +78,19 @@ static void test_hash(void **state)
         hasher_free(&hasher);
         hasher_free(&hasher);
         assert_null(hasher);
+        /* What was put so far, any number of times, without an end. */
+        hasher = hasher_new(DIGEST_SHA256);
+        hasher_peek(hasher, &pieces);
+        assert_true(digest_equal(&whole, &pieces));
+        hasher_update(hasher, "a", 1);
+        hasher_peek(hasher, &pieces);
+        digest_sha256("a", 1, &whole);
+        assert_true(digest_equal(&whole, &pieces));
+        hasher_update(hasher, "b", 1);
+        hasher_finish(hasher, &pieces);
+        digest_sha256("ab", 2, &whole);
+        assert_true(digest_equal(&whole, &pieces));
+        hasher_free(&hasher);
         /* RFC 4231, case 2 */
         digest_hmac("Jefe", 4, "what do ya want for nothing?", 28, &whole);
         digest_format_hex(&whole, hex);

@@ -28,6 +28,7 @@ void digest_hmac(const void *key, size_t key_bytes, const void *bytes, size_t si
 struct hasher;
 struct hasher *hasher_new(enum digest_algorithm algorithm) __attribute__((returns_nonnull));
 void hasher_update(struct hasher *hasher, const void *bytes, size_t size_bytes);
+void hasher_peek(const struct hasher *hasher, struct digest *ret_digest);    /* of what was put so far; hashing goes on */
 void hasher_finish(struct hasher *hasher, struct digest *ret_digest);       /* may be followed by hasher_reset only */
 void hasher_reset(struct hasher *hasher);
 void hasher_free(struct hasher **hasher);
