@@ -39,7 +39,7 @@ bool format_is_on(const struct judgement *judgement, enum trust_format format);
 bool judge_bundle(struct judgement *judgement);           /* bundle.c: OCI (3.3, 3.4) and, as sidecar, message signatures and DSSE over a file (8 M) */
 bool judge_simple(struct judgement *judgement);           /* simple.c (4) */
 bool judge_embedded(struct judgement *judgement);         /* wasm.c: section `signature` (6.4), and wasmsign1 (6.6) where switched on */
-bool judge_sidecar_sig(struct judgement *judgement);      /* sidecar.c: raw base64 or DER, or detached wasm data (8 R, D) */
+bool judge_sidecar_sig(struct judgement *judgement);      /* sidecar.c: raw base64 or DER over the FILE, or detached wasm data over the MODULE (8 R, D); see the door */
 bool judge_sidecar_legacy(struct judgement *judgement);   /* sidecar.c: cosign's legacy blob bundle (8 L) */
 bool judge_sidecar_minisig(struct judgement *judgement);  /* minisign.c (8 N) */
 

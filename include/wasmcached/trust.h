@@ -64,7 +64,9 @@ enum trust_form {
 TRUST_FORM_BUNDLE, TRUST_FORM_SIMPLE, TRUST_FORM_EMBEDDED, TRUST_FORM_SIDECAR_BUNDLE, TRUST_FORM_SIDECAR_SIG, TRUST_FORM_SIDECAR_LEGACY, TRUST_FORM_SIDECAR_MINISIG, TRUST_FORMS
 };
 extern const char *const trust_form_names[TRUST_FORMS];                    /* for rows of evidence */
-/* One signature object as it was found; texts and bytes borrowed. EMBEDDED has no body: the module's own sections are looked at. */
+/* One signature object as it was found; texts and bytes borrowed. EMBEDDED has no body: the module's own sections are looked at. SIDECAR_SIG tells by its bytes what it signs:
+   judge it with the FILE; where that file is a box (gzip, tar), once more with the MODULE: a detached wasm signature counts there only, a raw one with the FILE only,
+   and each misses with TRUST_NOT_ACCEPTED on the other target. */
 struct trust_evidence {
         enum trust_form form;
         const void *body; size_t body_bytes;      /* bundle, payload, sidecar */

@@ -1,5 +1,5 @@
 # No tabs, no blanks at line ends, no marks of unfinished work, a newline at the end of each file.
-list=$(git ls-files --cached --others --exclude-standard -- agent include tools tests systemd README.md 2>/dev/null | grep -Ev '^tests/(fuzz/corpus|fixtures|e2e/data)/|\.(patch|wasm|pem|gz)$|^tests/lint/')
+list=$(git ls-files --cached --others --exclude-standard -- agent include tools tests systemd README.md 2>/dev/null | grep -Ev '^tests/(fuzz/corpus|fixtures|e2e/data|unit/data)/|\.(patch|wasm|pem|gz)$|^tests/lint/')
 [ -n "$list" ] || list=$(find agent include tools tests systemd -type f ! -path 'tests/fuzz/corpus/*' ! -path 'tests/lint/*' 2>/dev/null)
 code=$(printf '%s\n' "$list" | grep -E '\.(c|h|py|sh)$' | while read -r f; do [ -f "$f" ] && echo "$f"; done)
 all=$(printf '%s\n' "$list" | while read -r f; do [ -f "$f" ] && echo "$f"; done)
