@@ -122,8 +122,6 @@ static bool legacy_read(struct judgement *judgement, const struct value *documen
         const struct value *logged = NULL;
         struct error err;
 
-        if (value_get_kind(document) != VALUE_MAP)
-                return miss(judgement->failure, TRUST_MALFORMED, "the bundle is no JSON object");
         if (value_get_member(document, "mediaType"))
                 return miss(judgement->failure, TRUST_NOT_ACCEPTED, "the bundle is a Sigstore bundle, which is published as .sigstore.json, not a legacy one");
         if (!value_read_text(document, "base64Signature", ERROR_SIGNATURE_INVALID, ret_signature, &err) ||

@@ -161,7 +161,7 @@ bool judge_embedded(struct judgement *judgement)
         }
         if (layout.wasmsign1_count > 0 && judge_wasmsign1(judgement, module, &layout))
                 return true;
-        if (layout.signature_count > 0 && layout.wasmsign1_count > 0)
+        if (layout.wasmsign1_count > 0)
                 trust_failure_note(judgement->failure, &of_section);
         return false;
 }

@@ -1,0 +1,1 @@
+itShsa0lWdzEUZoaJmtxveaWVPwXtEA3ziagIEkcArbgfXzaJRY3/n6YZy/GFydl7Htft1jw/PiCHaji2smeCg==
