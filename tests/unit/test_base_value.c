@@ -34,7 +34,10 @@ static const struct { const char *text; size_t length; const char *says; } json_
         { T("\"\xff\xfe" SECRET "\""), "UTF-8" }, { T("\"\xc0\xaf\""), "UTF-8" }, { T("\"\xed\xa0\x80\""), "UTF-8" }, { T("\"a\\u0000" SECRET "\""), "NUL" }, { T("{\"a\\u0000b\":1}"), "NUL" },
         { T("\"a\0b\""), "" }, { T("{}\0"), "" }, { T("\"\\ud800\""), "" }, { T("[1,]"), "not valid JSON" }, { T("{,}"), "not valid JSON" }, { T("{a:1}"), "not valid JSON" }, { T("'a'"), "not valid JSON" },
         { T("// c\n1"), "not valid JSON" }, { T("NaN"), "not valid JSON" }, { T("01"), "" }, { T("+1"), "not valid JSON" }, { T(".5"), "not valid JSON" }, { T("0x10"), "" }, { T("tru"), "not valid JSON" },
-        { T("\xef\xbb\xbf{}"), "" }, { T("9223372036854775808"), "too large" }, { T("1e999"), "too large" }, { T("\"\n\""), "" }, { T("\n\n  " SECRET), "line 3" },
+        { T("\xef\xbb\xbf{}"), "" }, { T(" \xef\xbb\xbf{}"), "" }, { T("{\0}"), "" }, { T("\0{}"), "" }, { T("{\"a\":\0001}"), "" }, { T("{}\0\0"), "" }, { T("{}\n\0"), "" }, { T("\"\\udc00\""), "" }, { T("\"\\ud800x\""), "" },
+        { T("\"\\ud800\\u0041\""), "" }, { T("\"\\udbff\\ue000\""), "" }, { T("\"\xed\xbf\xbf\""), "UTF-8" }, { T("\"\xf4\x90\x80\x80\""), "UTF-8" }, { T("{\"\xff\":1}"), "UTF-8" }, { T("-Infinity"), "" }, { T("Infinity"), "" },
+        { T("{\"a\":-NaN}"), "" }, { T("nan"), "" }, { T("{\"\\u00e9\":1,\"\xc3\xa9\":2}"), "there twice" }, { T("[{\"a\":[{\"b\\/\":1,\"b/\":2}]}]"), "there twice" }, { T("{\"\":1,\"\":2}"), "there twice" },
+        { T("{} /**/"), "more after the end" }, { T("{}\x0b"), "" }, { T("\x0c{}"), "" }, { T("1\xc2\xa0"), "" }, { T("-"), "" }, { T("1."), "" }, { T("1e"), "" }, { T("-9223372036854775809"), "too large" }, { T("\"\\x41\""), "" }, { T("\"\\u12g4\""), "" }, { T("9223372036854775808"), "too large" }, { T("1e999"), "too large" }, { T("\"\n\""), "" }, { T("\n\n  " SECRET), "line 3" },
 };
 
 static void test_json_refusals(void **state)
