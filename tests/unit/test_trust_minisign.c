@@ -131,7 +131,7 @@ static void test_made(void **state)
                 { "plain",                       &signer,   &signer,   "ED", "c", 1,               "\n",     PROVED },
                 { "CR LF",                       &signer,   &signer,   "ED", "c", 1,               "\r\n",   PROVED },
                 { "empty comment",               &signer,   &signer,   "ED", "", 0,                "\n",     PROVED },
-                { "comment in UTF-8",            &signer,   &signer,   "ED", "\xc3\xa4\t", 3,      "\n",     PROVED },
+                { "comment in UTF-8",            &signer,   &signer,   "ED", "\xc3\xa4\t x", 5,    "\n",     PROVED },
                 { "comment of 8191 bytes",       &signer,   &signer,   "ED", longest.data, 8191,   "\n",     PROVED },
                 { "comment of 8192 bytes",       &signer,   &signer,   "ED", longest.data, 8192,   "\n",     TRUST_MALFORMED },
                 { "comment with an escape",      &signer,   &signer,   "ED", "a\x1b[0m", 5,        "\n",     TRUST_MALFORMED },
@@ -183,6 +183,11 @@ static void test_texts(void **state)
         for (size_t i = 0; i < COUNT_OF(texts); i++)
                 if (judge_text("test", texts[i], strlen(texts[i])) != TRUST_MALFORMED)
                         fail_msg("%s: %s", texts[i], last_failure.text);
+        const char *line2 = strchr(k11, '\n') + 1;               /* a break within its base64 */
+        BYTES broken = bytes_of(k11, (size_t)(line2 - k11) + 8);
+        bytes_add_byte(&broken, '\r');
+        bytes_add(&broken, line2 + 8, strlen(line2 + 8));
+        assert_int_equal(judge_text("test", (const char *)broken.data, broken.size), TRUST_MALFORMED);
         judge_text("test", "untrusted comment: x\n", 21);
         assert_non_null(strstr(last_failure.text, "four lines"));
 }
