@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <wasmcached/registry.h>
+#include "room.h"
 
 enum { LAYERS_MAX = 128, CHILDREN_MAX = 1000, TYPE_BYTES_MAX = 255, SHOWN_BYTES = 128 };
 
@@ -49,8 +49,12 @@ static bool kind_find(const char *media_type, enum manifest_kind *ret_kind)
         return false;
 }
 
-/* Without parameters and blanks around; NULL when nothing is left. */
-static char *content_type_strip(const char *content_type)
+bool content_type_is_generic(const char *type)
+{
+        return is_one_of(type, generic_types, COUNT_OF(generic_types));
+}
+
+char *content_type_strip(const char *content_type)
 {
         if (!content_type)
                 return NULL;
@@ -87,7 +91,7 @@ static bool type_choose(const struct value *document, const char *header_type, c
                 return refuse(err, ERROR_UPSTREAM_ERROR, "manifest: Content-Type \"%s\" and mediaType \"%s\" disagree", shown(header_type, one), shown(body_type, two));
 
         const char *type = body_type ? body_type : header_type;
-        if (!type || (!body_type && is_one_of(type, generic_types, COUNT_OF(generic_types))))
+        if (!type || (!body_type && content_type_is_generic(type)))
                 type = value_get_member(document, "manifests") ? types[2].media_type : types[0].media_type;
         if (!kind_find(type, &kind))
                 return refuse(err, ERROR_UNSUPPORTED_IMAGE, "manifest: type \"%s\" is neither an image nor an index", shown(type, one));

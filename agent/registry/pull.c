@@ -14,7 +14,7 @@ static const struct fetch_header manifest_headers[] = { {
                   "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json",
 } };
 
-static char *url_format(const struct registry_call *call, const char *kind, const char *name)
+char *url_format(const struct registry_call *call, const char *kind, const char *name)
 {
         CLEANUP(buffer_fini) struct buffer url = { 0 };
         size_t length = strlen(call->endpoint);
@@ -39,8 +39,7 @@ static void warnings_log(const char *url, const struct fetch_response *response)
                 LOG_DEBUG("registry_warning", LOG_TEXT("url", url), LOG_TEXT("warning", string_printable(warning, strlen(warning), text, sizeof text)));
 }
 
-/* *ret_response is set for a refused status too: HEAD looks at it. */
-static bool pull_run(const struct registry_call *call, const struct fetch_request *request, struct sink *sink, struct fetch_response **ret_response, struct error *err)
+bool content_run(const struct registry_call *call, const struct fetch_request *request, struct sink *sink, struct fetch_response **ret_response, struct error *err)
 {
         CLEANUP(session_result_fini) struct session_result result = { 0 };
 
@@ -104,7 +103,7 @@ static bool manifest_get(const struct registry_call *call, const char *url, cons
 
         manifest.bytes.limit = MANIFEST_BYTES_MAX;
         sink_buffer_init(&sink, &manifest.bytes, "manifest");
-        if (!pull_run(call, &request, &sink.sink, &response, err) || !manifest_identify(url, name, response, &manifest, err))
+        if (!content_run(call, &request, &sink.sink, &response, err) || !manifest_identify(url, name, response, &manifest, err))
                 return false;
         manifest.content_type = string_copy(fetch_response_get_header(response, "Content-Type", 0));
         *ret_manifest = manifest;
@@ -130,7 +129,7 @@ static bool manifest_head(const struct registry_call *call, const char *url, con
                 .deadline_ms = call->deadline_ms, .redirects_max = FETCH_REDIRECTS_MAX, .cancel = call->cancel,
         };
 
-        if (!pull_run(call, &request, NULL, &response, err)) {
+        if (!content_run(call, &request, NULL, &response, err)) {
                 if (!response || !is_head_unable(response, url))
                         return false;
                 *err = (struct error){ 0 };
@@ -197,7 +196,7 @@ bool registry_fetch_blob(const struct registry_call *call, const struct descript
                 .redirects_max = FETCH_REDIRECTS_MAX, .resume = true, .cancel = call->cancel, .progress = call->progress, .progress_arg = call->progress_arg,
         };
 
-        if (!pull_run(call, &request, &count.sink, &response, err))
+        if (!content_run(call, &request, &count.sink, &response, err))
                 return false;
         if (count.count != descriptor->size_bytes)
                 return refuse(err, ERROR_CHECKSUM_MISMATCH, "GET %.*s: %llu bytes instead of %llu", (int)strcspn(url, "?"), url, (unsigned long long)count.count,

@@ -81,3 +81,27 @@ void session_result_fini(struct session_result *result);
 /* Runs `request` (its authorization is ours) with whatever login the registry asks for; every status but 401 is returned as it is. */
 bool session_run(const struct registry_call *call, const struct fetch_request *request, struct sink *sink, struct session_result *ret_result, struct error *err);
 const char *method_get_name(enum fetch_method method);
+
+/* ---- manifest.c */
+char *content_type_strip(const char *content_type);                /* without parameters and blanks around; NULL when nothing is left */
+bool content_type_is_generic(const char *type);                    /* what servers that know nothing of manifests put there: it says nothing */
+
+/* ---- pull.c */
+/* "<endpoint>/v2/<path>/<kind>/<name>", with ?ns= for a mirror. */
+char *url_format(const struct registry_call *call, const char *kind, const char *name) __attribute__((returns_nonnull));
+/* One request for content: anything but 200 (206) is an error; *ret_response is set for a refused status too. */
+bool content_run(const struct registry_call *call, const struct fetch_request *request, struct sink *sink, struct fetch_response **ret_response, struct error *err);
+
+/* ---- link.c: where the next page is (RFC 8288) */
+/* The target of the first link with rel=next of one Link header; NULL when there is none or the header is malformed before it. Caller frees. */
+char *link_find_next(const char *header);
+/* `target` as seen from `base`, an http(s) URL (RFC 3986 5.2 without dot segments). Caller frees. */
+char *link_resolve(const char *base, const char *target) __attribute__((returns_nonnull));
+/* The URL of the page after `response`, *ret_url NULL when it was the last. Only the origin of the call's endpoint is followed: ERROR_UPSTREAM_ERROR. */
+bool link_follow(const struct registry_call *call, const struct fetch_response *response, char **ret_url, struct error *err);
+
+/* ---- referrers.c */
+/* One index of referrers, from a page of the API or from the fallback tag; filled in: is it an index at all, and how many entries it has. */
+struct referrers_page { const void *bytes; size_t size_bytes; const char *content_type; bool is_tag, is_index; size_t entries; };
+/* Adds what may be signatures. Something that is no index adds nothing and is no error; an index that cannot be read is ERROR_UPSTREAM_ERROR. In memory. */
+bool referrers_add(struct registry_referrers *referrers, struct referrers_page *page, struct error *err);
