@@ -61,6 +61,32 @@ static const char *const texts[STATEMENTS] = {
         [STATEMENT_LOAD_GRANTS] = "SELECT manifest, repository, kind, namespace, secret, credential_mac, granted_s, last_ok_s FROM \"grant\"",
         [STATEMENT_LOAD_RESOURCES] = "SELECT namespace, name, version, reference, module, manifest FROM resource",
         [STATEMENT_LOAD_LEASES] = "SELECT id, namespace, module, expires_s, holder FROM lease",
+        [STATEMENT_BEGIN_READ] = "BEGIN",
+        [STATEMENT_EVIDENCE_OWNER] = "SELECT 1 WHERE EXISTS (SELECT 1 FROM module WHERE sha256 IN (?1, ?2)) OR EXISTS (SELECT 1 FROM image WHERE manifest = ?1)"
+                                     " OR EXISTS (SELECT 1 FROM image WHERE top = ?1)",
+        [STATEMENT_EVIDENCE_PUT] = "INSERT INTO evidence (id, target, kind, place, repository, body, extra, found_s, module, size_bytes)"
+                                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+                                   " ON CONFLICT (id) DO UPDATE SET target = ?2, kind = ?3, place = ?4, repository = ?5, body = ?6, extra = ?7,"
+                                   " found_s = max(found_s, ?8), module = ?9, size_bytes = ?10",
+        /* total(), not sum(): it cannot overflow, whatever a damaged row says. */
+        [STATEMENT_EVIDENCE_TRIM] = "DELETE FROM evidence WHERE rowid IN (SELECT number FROM (SELECT rowid AS number, row_number() OVER best AS place,"
+                                    " total(size_bytes) OVER best AS bytes FROM evidence WHERE target = ?1 WINDOW best AS (ORDER BY EXISTS (SELECT 1 FROM proof"
+                                    " WHERE proof.evidence = evidence.id) DESC, found_s DESC, evidence.rowid DESC)) WHERE place > ?2 OR bytes > ?3)",
+        [STATEMENT_EVIDENCE_LOAD] = "SELECT rowid, id, target, kind, place, repository, CASE WHEN length(body) <= ?2 THEN body END, extra, found_s, module FROM evidence"
+                                    " WHERE target = ?1 ORDER BY found_s DESC, rowid DESC",
+        [STATEMENT_EVIDENCE_DELETE] = "DELETE FROM evidence WHERE rowid = ?1",
+        /* Of a module that goes: what names it, and what is for it or its manifests, unless an image of another module has the same manifest or top. */
+        [STATEMENT_EVIDENCE_DELETE_OF] = "DELETE FROM evidence WHERE (module = ?1 AND module <> x'') OR (target IN (SELECT ?1"
+                                         " UNION SELECT manifest FROM image WHERE module = ?1 UNION SELECT top FROM image WHERE module = ?1)"
+                                         " AND NOT EXISTS (SELECT 1 FROM image WHERE image.manifest = target AND image.module <> ?1)"
+                                         " AND NOT EXISTS (SELECT 1 FROM image WHERE image.top = target AND image.module <> ?1))",
+        [STATEMENT_PROOF_PUT] = "INSERT INTO proof SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM evidence WHERE id = ?4 AND target = ?1)"
+                                " ON CONFLICT DO UPDATE SET evidence = ?4, proved_s = ?5",
+        [STATEMENT_PROOF_TRIM] = "DELETE FROM proof WHERE target = ?1 AND (keys, policy) NOT IN"
+                                 " (SELECT keys, policy FROM proof WHERE target = ?1 ORDER BY proved_s DESC, keys, policy LIMIT ?2)",
+        [STATEMENT_PROOF_LOAD] = "SELECT keys, policy, proof.evidence, proved_s FROM proof JOIN evidence ON evidence.id = proof.evidence AND evidence.target = proof.target"
+                                 " WHERE proof.target = ?1 ORDER BY proved_s DESC",
+        [STATEMENT_PROOF_DELETE] = "DELETE FROM proof WHERE (?1 IS NULL OR target = ?1) AND (?2 IS NULL OR keys = ?2) AND (?3 IS NULL OR policy = ?3)",
 };
 
 size_t digest_to_key(const struct digest *digest, uint8_t ret_key[DIGEST_KEY_BYTES])
@@ -143,8 +169,9 @@ static void statement_bind(sqlite3_stmt *row, const char *format, va_list list)
                         sqlite3_bind_text(row, column, va_arg(list, const char *), -1, SQLITE_STATIC);
                 } else if (*format == 'd') {
                         uint8_t key[DIGEST_KEY_BYTES];
-                        size_t size = digest_to_key(va_arg(list, const struct digest *), key);
-                        sqlite3_bind_blob(row, column, key, (int)size, SQLITE_TRANSIENT);
+                        const struct digest *digest = va_arg(list, const struct digest *);
+                        size_t size = digest ? digest_to_key(digest, key) : 0;
+                        sqlite3_bind_blob(row, column, digest ? key : NULL, (int)size, SQLITE_TRANSIENT);
                 } else {
                         const void *bytes = va_arg(list, const void *);
                         sqlite3_bind_blob(row, column, bytes, (int)va_arg(list, size_t), SQLITE_STATIC);

@@ -6,7 +6,7 @@
 #include <sys/types.h>
 #include <wasmcached/store.h>
 
-enum { STORE_STRIPES = 64, STORE_SCHEMA = 2, DIGEST_KEY_BYTES = 1 + DIGEST_BYTES_MAX, GRANTS_PER_REPOSITORY_MAX = 100 };
+enum { STORE_STRIPES = 64, STORE_SCHEMA = 3, DIGEST_KEY_BYTES = 1 + DIGEST_BYTES_MAX, GRANTS_PER_REPOSITORY_MAX = 100 };
 enum { BLOB_NAME_BYTES = 3 + 64 + 1, HANDOUT_NAME_BYTES = STORE_NAMESPACE_BYTES + 64 + 6 };
 
 /* One line per statement, in index.c. */
@@ -19,6 +19,8 @@ enum statement {
         STATEMENT_LEASE_PUT, STATEMENT_LEASE_DELETE, STATEMENT_LEASE_DELETE_ENDED, STATEMENT_LEASE_SHIFT,
         STATEMENT_LOAD_MODULES, STATEMENT_LOAD_IMAGES, STATEMENT_LOAD_IMAGES_BARE, STATEMENT_LOAD_REFERENCES, STATEMENT_LOAD_GRANTS,
         STATEMENT_LOAD_RESOURCES, STATEMENT_LOAD_LEASES,
+        STATEMENT_BEGIN_READ, STATEMENT_EVIDENCE_OWNER, STATEMENT_EVIDENCE_PUT, STATEMENT_EVIDENCE_TRIM, STATEMENT_EVIDENCE_LOAD, STATEMENT_EVIDENCE_DELETE,
+        STATEMENT_EVIDENCE_DELETE_OF, STATEMENT_PROOF_PUT, STATEMENT_PROOF_TRIM, STATEMENT_PROOF_LOAD, STATEMENT_PROOF_DELETE,
         STATEMENTS
 };
 
@@ -64,7 +66,7 @@ bool index_discard(struct store *store, struct error *err);               /* clo
 int64_t index_get_boot(void);                                             /* a number of this boot of the machine */
 bool index_begin(struct store *store, struct error *err);                 /* nested calls join the outer transaction */
 bool index_end(struct store *store, bool is_good, struct error *err);     /* returns is_good, unless the commit failed; rolls back when not good */
-/* Runs a statement that returns no rows. Format: d digest *, t text, i int64_t, b const void * and size_t. Under index_begin. */
+/* Runs a statement that returns no rows. Format: d digest * (NULL = null), t text, i int64_t, b const void * and size_t. Under index_begin. */
 bool index_write(struct store *store, enum statement statement, struct error *err, const char *format, ...);
 /* Runs one that returns rows: reads call index_step until it is not 1 (0 = no more, -1 = err) and always index_stop. Under index_lock or index_begin. */
 sqlite3_stmt *index_start(struct store *store, enum statement statement, struct error *err, const char *format, ...);

@@ -43,12 +43,13 @@ bool row_save_identity(struct store *store, const struct digest *module, const s
         return index_end(store, is_good, err);
 }
 
-/* Images, references, resources and leases go by foreign key; grants point at manifests and go first. */
+/* Images, references, resources and leases go by foreign key; grants and evidence point at manifests and go first. */
 bool row_delete_module(struct store *store, const struct digest *module, struct error *err)
 {
         if (!index_begin(store, err))
                 return false;
-        bool is_good = index_write(store, STATEMENT_GRANT_DELETE_OF, err, "d", module) && index_write(store, STATEMENT_MODULE_DELETE, err, "d", module);
+        bool is_good = index_write(store, STATEMENT_GRANT_DELETE_OF, err, "d", module) && index_write(store, STATEMENT_EVIDENCE_DELETE_OF, err, "d", module) &&
+                       index_write(store, STATEMENT_MODULE_DELETE, err, "d", module);
         return index_end(store, is_good, err);
 }
 

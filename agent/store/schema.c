@@ -34,6 +34,16 @@ static const char *const migrations[STORE_SCHEMA] = {
         "CREATE INDEX reference_module ON reference (module);"
         "CREATE INDEX resource_module ON resource (module);"
         "CREATE INDEX lease_module ON lease (module);",
+
+        /* Evidence of signatures. Bodies are long, so its rows stay where they are and the id is an index. */
+        "CREATE TABLE evidence (id BLOB NOT NULL UNIQUE, target BLOB NOT NULL, kind TEXT NOT NULL, place TEXT NOT NULL, repository TEXT NOT NULL, extra TEXT NOT NULL,"
+        " found_s INTEGER NOT NULL, module BLOB NOT NULL, size_bytes INTEGER NOT NULL, body BLOB NOT NULL) STRICT;"
+        "CREATE INDEX evidence_target ON evidence (target, found_s);"
+        "CREATE INDEX evidence_module ON evidence (module) WHERE module <> x'';"
+        "CREATE TABLE proof (target BLOB NOT NULL, keys BLOB NOT NULL, policy BLOB NOT NULL, evidence BLOB NOT NULL REFERENCES evidence (id) ON DELETE CASCADE,"
+        " proved_s INTEGER NOT NULL, PRIMARY KEY (target, keys, policy)) STRICT, WITHOUT ROWID;"
+        "CREATE INDEX proof_evidence ON proof (evidence);"
+        "CREATE INDEX image_top ON image (top);",
 };
 
 static enum index_state schema_refuse(struct store *store, struct error *err, const char *doing)

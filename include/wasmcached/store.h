@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <wasmcached/base.h>
+#include <wasmcached/store/evidence.h>
 
 enum { STORE_NAMESPACE_BYTES = 64, STORE_LEASE_ID_BYTES = 33, STORE_KEY_BYTES = 32 };
 
