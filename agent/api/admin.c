@@ -158,6 +158,22 @@ void api_handle_explain(struct api_call *call)
                 api_call_fail(call, &err);
 }
 
+void api_handle_verify_signature(struct api_call *call)
+{
+        CLEANUP(module_want_unref) struct module_want *want = NULL;
+        CLEANUP(value_free) struct value *value = NULL;
+        struct error err = { 0 };
+        size_t body_bytes;
+        if (!api_body_is_json(call))
+                return;
+        /* Decoded by itself, not from the memo: what is tried leaves no trace. */
+        const char *body = serve_request_get_body(call->request, &body_bytes);
+        if (json_parse(body, body_bytes, ERROR_BAD_REQUEST, &value, &err) && module_want_decode(value, &want, &err))
+                module_try_key(call->api->options.modules, want, &call->caller, api_ask_done, work_start(call));
+        else
+                api_call_fail(call, &err);
+}
+
 /* The query becomes the body that it stands for, so that there is one decoder. */
 void api_handle_explain_query(struct api_call *call)
 {

@@ -155,6 +155,7 @@ void api_handle_pin(struct api_call *call);
 void api_handle_unpin(struct api_call *call);
 void api_handle_gc(struct api_call *call);
 void api_handle_verify(struct api_call *call);
+void api_handle_verify_signature(struct api_call *call);
 void api_handle_refresh(struct api_call *call);
 void api_handle_reload(struct api_call *call);
 void api_handle_config(struct api_call *call);

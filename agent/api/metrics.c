@@ -72,6 +72,17 @@ static void put_stages(const struct output *output, const char *name)
         }
 }
 
+static void put_verifications(const struct output *output, const char *name)
+{
+        for (size_t format = 0; format < MODULE_PROOFS; format++)
+                for (size_t reason = 0; reason < MODULE_PROOF_REASONS; reason++) {
+                        unsigned long long number = output->numbers->module.verifications[format][reason];
+                        if (number > 0)
+                                buffer_printf(output->out, "wasmcached_%s_total{format=\"%s\",result=\"%s\",reason=\"%s\"} %llu\n", name, module_proof_names[format],
+                                              reason == 0 ? "verified" : "refused", module_reason_names[reason], number);
+                }
+}
+
 static void put_build(const struct output *output, const char *name)
 {
         buffer_printf(output->out, "wasmcached_%s{version=\"%s\"} 1\n", name, output->numbers->api->options.version);
@@ -93,6 +104,7 @@ static const struct metric metrics[] = {
         { "pulls_failed", COUNTER, "", AT(U64, module.pulls_failed), "Pulls that were refused or failed." },
         { "pulls_joined", COUNTER, "", AT(U64, module.pulls_joined), "Requests that waited for a pull another one had begun." },
         { "pull_stage_seconds", HISTOGRAM, "seconds", FAMILY, 0, put_stages, "Time of each stage of a pull." },
+        { "verifications", COUNTER, "", FAMILY, 0, put_verifications, "Signatures judged, by format and outcome; format none = nothing was there to be judged." },
         { "downloaded_bytes", COUNTER, "bytes", AT(U64, module.bytes_downloaded), "Bytes of layers and bodies received." },
         { "unpacked_bytes", COUNTER, "bytes", AT(U64, module.bytes_unpacked), "Bytes of modules unpacked." },
         { "flights", GAUGE, "", AT(U32, module.flights), "Pulls running." },

@@ -50,6 +50,8 @@ const struct api_route api_routes[] = {
         { "GET", "/v1/config", API_ADMIN, api_handle_config, NULL, NULL, "Config", "The configuration in effect", false },
         { "GET", "/v1/explain", API_ADMIN, api_handle_explain_query, QUERY_EXPLAIN, NULL, "Explanation", "Why a request would hit, miss or be refused; changes nothing", false },
         { "POST", "/v1/explain", API_ADMIN, api_handle_explain, NULL, "Want", "Explanation", "The same for a body as of POST /v1/modules", false },
+        { "POST", "/v1/verify-signature", API_ADMIN, api_handle_verify_signature, NULL, "Want", "Trial",
+          "Try a verificationKey on a source as it is now; nothing is cached. file:// may be any file that the daemon can open", false },
         { "GET", "/v1/status", API_ADMIN, api_handle_status, NULL, NULL, "Status", "The daemon in a few numbers", false },
         { "GET", "/v1/inspect", API_ADMIN, api_handle_inspect, QUERY_INSPECT, NULL, "Result", "Everything known of one module", false },
         { "POST", "/v1/import", API_ADMIN, api_handle_import, NULL, "ImportRequest", "Result", "Take a module file that the daemon can open under the name it shall have", false },

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <wasmcached/base.h>
 
-struct api_listener; struct fetch_options; struct modules_options; struct registry_options; struct serve_limits; struct store_options;
+struct api_listener; struct fetch_options; struct modules_options; struct modules_trust; struct registry_options; struct serve_limits; struct store_options;
 
 enum { CONFIG_FILE_MAX_BYTES = 1 << 20 };
 #define CONFIG_FILE_DEFAULT "/etc/wasmcached/config.yaml"
@@ -79,7 +79,11 @@ void config_to_serve_limits(const struct config *config, struct serve_limits *re
 void config_to_store_options(const struct config *config, struct store_options *ret_options);
 void config_to_fetch_options(struct config *config, struct fetch_options *ret_options);
 void config_to_registry_options(struct config *config, struct registry_options *ret_options);
-void config_to_modules_options(struct config *config, struct modules_options *ret_options);
+/* Borrows the trust, which config_load_trust() read. */
+void config_to_modules_options(struct config *config, const struct modules_trust *trust, struct modules_options *ret_options);
+/* Reads the key files that `trust:` names. Blocks. ERROR_NOT_FOUND: a file is absent; else ERROR_BAD_REQUEST; option and file named. */
+bool config_load_trust(const struct config *config, struct modules_trust *ret_trust, struct error *err);
+void config_trust_fini(struct modules_trust *trust);
 /* Tags for serve_listen_…(): one per configured listener, one for admin, one for metrics. */
 void config_to_listener(const struct config_listener *listener, struct api_listener *ret_listener);
 void config_to_admin_listener(struct config *config, struct api_listener *ret_listener);

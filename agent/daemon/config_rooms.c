@@ -85,15 +85,7 @@ static size_t collect_mirrors(const struct config *config, struct modules_mirror
         return count;
 }
 
-static const char *const *collect_signed(struct config *config)
-{
-        const char **patterns = config_keep(config, memory_new(config->trust.require_count + 1, sizeof *patterns));
-        for (size_t i = 0; i < config->trust.require_count; i++)
-                patterns[i] = config->trust.require[i].match;
-        return patterns;
-}
-
-void config_to_modules_options(struct config *config, struct modules_options *ret_options)
+void config_to_modules_options(struct config *config, const struct modules_trust *trust, struct modules_options *ret_options)
 {
         struct modules_mirrors *mirrors = config_keep(config, memory_new(config->registry_count + 1, sizeof *mirrors));
         size_t mirror_count = collect_mirrors(config, mirrors);
@@ -112,7 +104,7 @@ void config_to_modules_options(struct config *config, struct modules_options *re
                 .max_layer_bytes = (uint64_t)config->pull.max_layer_size_bytes,
                 .max_module_bytes = (uint64_t)config->pull.max_module_size_bytes,
                 .file_roots = config->files.roots,
-                .signed_only = collect_signed(config),
+                .trust = *trust,
                 .secrets_dir = config->credentials.secrets_dir,
                 .docker_config = config->credentials.docker_config,
                 .mirrors = mirrors,

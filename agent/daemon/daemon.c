@@ -82,12 +82,13 @@ static bool reload_apply(struct daemon *daemon, struct config *next, struct erro
 {
         CLEANUP(fetch_client_unref) struct fetch_client *fetch = NULL;
         struct registry *registry = NULL;
+        CLEANUP(config_trust_fini) struct modules_trust trust = { 0 };
         struct modules_options modules_options;
         struct serve_limits limits;
 
-        if (!transport_new(next, &fetch, &registry, err))
+        if (!config_load_trust(next, &trust, err) || !transport_new(next, &fetch, &registry, err))
                 return false;
-        config_to_modules_options(next, &modules_options);
+        config_to_modules_options(next, &trust, &modules_options);
         if (!modules_reload(daemon->modules, fetch, registry, &modules_options, err)) {
                 registry_free(&registry);
                 return false;
@@ -236,11 +237,12 @@ static bool start_modules(struct daemon *daemon, struct error *err)
 {
         CLEANUP(fetch_client_unref) struct fetch_client *fetch = NULL;
         struct registry *registry = NULL;
+        CLEANUP(config_trust_fini) struct modules_trust trust = { 0 };
         struct modules_options options;
 
-        if (!transport_new(daemon->first, &fetch, &registry, err))
+        if (!config_load_trust(daemon->first, &trust, err) || !transport_new(daemon->first, &fetch, &registry, err))
                 return false;
-        config_to_modules_options(daemon->first, &options);
+        config_to_modules_options(daemon->first, &trust, &options);
         if (modules_new(daemon->loop, daemon->store, fetch, registry, &options, &daemon->modules, err))
                 return true;
         registry_free(&registry);

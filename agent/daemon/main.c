@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wasmcached/module.h>
 #include "config.h"
 #include "daemon.h"
 
@@ -55,6 +56,13 @@ static int config_show(const char *path, const char *action)
         } else if (strcmp(action, "--print-config") == 0) {
                 config_print_yaml(config, &text);
         } else {
+                CLEANUP(config_trust_fini) struct modules_trust trust = { 0 };
+                /* Keys may be mounted later, where this is only a check; what is there must be good. */
+                if (!config_load_trust(config, &trust, &err)) {
+                        fprintf(stderr, "wasmcached: %s%s\n", err.text, err.code == ERROR_NOT_FOUND ? " (the daemon will not start without it)" : "");
+                        if (err.code != ERROR_NOT_FOUND)
+                                return DAEMON_EXIT_USAGE;
+                }
                 buffer_printf(&text, "%s: the configuration is good\n", path ? path : CONFIG_FILE_DEFAULT);
         }
         fputs(text.data ? text.data : "", stdout);

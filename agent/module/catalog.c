@@ -217,12 +217,22 @@ struct known_reference *catalog_put_reference(struct catalog *catalog, const str
         entry->references = reference;
         reference->checked_s = reference->saved_s = row->checked_s;
         reference->sequence = sequence;
+        bool is_index = image && digest_is_set(&row->top) && !digest_equal(&row->top, &image->manifest);
+        free(reference->top);
+        reference->top = is_index ? memory_new(1, sizeof row->top) : NULL;
+        if (is_index)
+                *reference->top = row->top;
         const char *etag = row->etag && *row->etag ? row->etag : NULL;
         if (!string_equal(reference->etag, etag)) {
                 free(reference->etag);
                 reference->etag = string_copy(etag);
         }
         return reference;
+}
+
+const struct digest *reference_get_top(const struct known_reference *reference)
+{
+        return reference->top ? reference->top : &reference->image->manifest;
 }
 
 static bool grant_kind_parse(const char *name, enum grant_kind *ret_kind)
@@ -442,6 +452,7 @@ void catalog_remove_entry(struct catalog *catalog, struct entry **entry_pointer)
                 entry->references = reference->next;
                 map_remove_text(catalog->references, reference->name);
                 free(reference->etag);
+                free(reference->top);
                 free(reference);
         }
         while (entry->images) {

@@ -53,6 +53,7 @@ struct known_reference {
         struct entry *entry;
         struct image *image;                      /* NULL for http(s), file and some imports */
         char *etag;                               /* NULL = none */
+        struct digest *top;                       /* what the name itself means where that is an index; NULL = the image */
         int64_t checked_s, saved_s;
         uint64_t sequence;                        /* of the pull that said so: an older one never replaces it */
         char name[];
@@ -99,6 +100,8 @@ struct lease *catalog_put_lease(struct catalog *catalog, struct entry *entry, co
 struct entry *catalog_find_entry(const struct catalog *catalog, const struct digest *sha256);
 struct image *catalog_find_image(const struct catalog *catalog, const struct digest *manifest_or_top);
 struct known_reference *catalog_find_reference(const struct catalog *catalog, const char *name);
+/* What the name itself means: an index, or the image. */
+const struct digest *reference_get_top(const struct known_reference *reference);
 struct resource *catalog_find_resource(const struct catalog *catalog, const char *namespace, const char *name);
 struct handout *catalog_find_handout(const struct entry *entry, const char *namespace);
 struct lease *catalog_find_lease(const struct handout *handout, uint64_t holder);

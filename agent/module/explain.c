@@ -68,6 +68,7 @@ static void tell_verdict(struct modules *modules, struct explanation *explanatio
         if (!refusal) {
                 step(explanation, "source", "ask", hit->result == HIT_REVALIDATE ? "one HEAD tells whether it changed; unchanged needs no download" :
                      hit->result == HIT_UNPROVEN ? "one request with the caller's credentials proves access; the bytes here are used again" :
+                     hit->result == HIT_UNVERIFIED ? "stored evidence is judged without network; only if it does not do, the source is asked for signatures" :
                      hit->result == HIT_FILE ? "the file is looked at; unchanged needs no copy" : "it is pulled");
                 finish(explanation, "miss", NULL);
                 return;

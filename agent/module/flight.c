@@ -12,6 +12,7 @@ enum { SAVE_CHECKED_S = 30 };
 
 static void flight_step(struct flight *flight, enum pull_step step);
 static void flight_resolved(struct flight *flight);
+static void flight_restart(struct flight *flight);
 
 /* ---- begin ---- */
 
@@ -20,7 +21,11 @@ static void pull_know(struct pull *pull, const struct hit *hit)
         if (!hit->entry)
                 return;
         const struct digest none = { 0 };
-        pull->is_proof = hit->result == HIT_UNPROVEN;
+        bool is_unverified = hit->result == HIT_UNVERIFIED;
+        pull->is_proof = hit->result == HIT_UNPROVEN || (is_unverified && hit->image);      /* its signatures are looked for by its digest, whatever the tag means by now */
+        pull->is_for_signatures = is_unverified;
+        if (is_unverified)
+                pull->known_module = hit->entry->sha256;
         if (pull->want->kind != WANT_OCI) {
                 /* A url proves itself by its bytes: what is known helps only to ask whether they changed. */
                 if (hit->result != HIT_UNPROVEN && hit->reference && hit->reference->entry == hit->entry) {
@@ -34,9 +39,24 @@ static void pull_know(struct pull *pull, const struct hit *hit)
         bool by_name = hit->reference && hit->reference->image == hit->image;
         pull->known_module = hit->entry->sha256;
         pull->known_manifest = hit->image->manifest;
-        pull->known_top = digest_is_set(&pull->want->pin) ? pull->want->pin : digest_is_set(hit->image->top) && by_name ? *hit->image->top : hit->image->manifest;
+        pull->known_top = digest_is_set(&pull->want->pin) ? pull->want->pin : by_name ? *reference_get_top(hit->reference) : hit->image->manifest;
         if (hit->result == HIT_REVALIDATE && !by_name)
                 pull->known_top = none;
+}
+
+/* Which demands are met already for what is known: nothing is judged twice in the life of the process. */
+static void pull_know_verdicts(struct modules *modules, struct pull *pull, const struct ask *ask, const struct hit *hit)
+{
+        pull->demands = demands_ref((struct demands *)(uintptr_t)hit->demands);
+        if (!pull->demands || !hit->entry)
+                return;
+        struct hit_question question = question_of(modules, ask);
+        struct proof_targets targets = hit_get_targets(&question, hit);
+        if (targets.is_image)
+                targets.top = digest_is_set(&pull->known_top) ? &pull->known_top : NULL;
+        pull->known_met = memory_new(pull->demands->count, sizeof *pull->known_met);
+        for (size_t i = 0; i < pull->demands->count; i++)
+                pull->known_met[i] = demand_find_verdict(modules->verdicts, &pull->demands->items[i], &targets) != NULL;
 }
 
 static struct flight *flight_new(struct modules *modules, const struct ask *ask, const struct hit *hit)
@@ -54,6 +74,7 @@ static struct flight *flight_new(struct modules *modules, const struct ask *ask,
         pull->namespace = string_copy(ask->namespace);
         pull->cancel = cancel_new();
         pull_know(pull, hit);
+        pull_know_verdicts(modules, pull, ask, hit);
         map_put(modules->flights, flight->key, flight->key_bytes, flight);
 
         struct flight **at = &modules->queue;
@@ -69,14 +90,19 @@ void flight_join(struct modules *modules, struct module_waiter *waiter, const st
         size_t key_bytes;
         CLEANUP(cleanup_free) char *key = flight_format_key(&waiter->ask, hit, &key_bytes);
         struct flight *flight = map_get(modules->flights, key, key_bytes);
-        if (flight)
-                modules->stats.pulls_joined++;
-        else
+        bool is_new = !flight;
+        if (is_new)
                 flight = flight_new(modules, &waiter->ask, hit);
+        else
+                modules->stats.pulls_joined++;
         waiter->flight = flight;
         flight->waiters++;
         waiter_join(waiter, &flight->waiting);
-        flights_start(modules);
+        /* What is stored is judged at once: no slot is needed to ask nobody. */
+        if (is_new && hit->result == HIT_UNVERIFIED)
+                flight_step(flight, PULL_PROVE);
+        else
+                flights_start(modules);
 }
 
 static void flight_begin(struct flight *flight)
@@ -124,6 +150,7 @@ static void flight_end(struct flight *flight)
         cancel_free(&flight->pull.cancel);
         module_want_unref(&flight->pull.want);
         keys_unref(&flight->pull.keys);
+        demands_unref(&flight->pull.demands);
         setup_unref(&flight->pull.setup);
         free(flight->namespace);
         free(flight->key);
@@ -213,7 +240,8 @@ static void choose_rows(struct flight *flight, bool is_new, const struct entry *
         pull->now_s = clock_get_wall_s();
         pull_get_rows(pull, &rows);
         bool is_same_image = image && digest_equal(&image->manifest, &pull->manifest_digest) && digest_equal(image->top, &pull->top);
-        bool is_same_reference = reference && entry && reference->entry == entry && (!image || reference->image == image) && pull->now_s - reference->saved_s < SAVE_CHECKED_S;
+        bool is_same_reference = reference && entry && reference->entry == entry && (!image || reference->image == image) &&
+                                 (!reference->image || digest_equal(reference_get_top(reference), &pull->top)) && pull->now_s - reference->saved_s < SAVE_CHECKED_S;
         pull->wants_image_row = pull->want->kind == WANT_OCI && pull->document && (is_new || !is_same_image);
         pull->wants_reference_row = is_new || (!pull->is_proof && !is_same_reference) || !reference;
         pull->wants_grant_row = is_new || !catalog_find_grant(catalog, &rows.grant);
@@ -282,6 +310,7 @@ static void flight_succeed(struct flight *flight, struct entry *entry, struct im
         struct waiter_list waiting;
         refusal_forget(modules, flight->key, flight->key_bytes);
         flight_forget_key(flight);
+        verdicts_take(modules, &flight->pull);
         tell_pulled(flight, entry);
         flight_hold(flight, entry);
         waiters_take(&flight->waiting, &waiting);
@@ -307,6 +336,10 @@ static void flight_committed(struct flight *flight)
         struct pull *pull = &flight->pull;
         struct pull_rows rows;
         struct entry *entry = catalog_find_entry(&modules->catalog, &pull->module);
+        if (!entry && !pull->has_committed) {     /* only evidence was saved, and the module was let go meanwhile */
+                flight_restart(flight);
+                return;
+        }
         if (!entry || (pull->writer && !entry->is_busy)) {
                 bool is_pinned = entry && entry->is_pinned;
                 pull->row.is_pinned |= is_pinned;
@@ -340,7 +373,7 @@ static void flight_found(struct flight *flight, struct entry *entry, struct imag
         drop_rows_of_proof(pull);
         if (reference && reference->entry == entry && !pull->is_proof)
                 reference->checked_s = pull->now_s;
-        if (!pull->wants_image_row && !pull->wants_reference_row && !pull->wants_grant_row && !pull->wants_resource_row) {
+        if (!pull->wants_image_row && !pull->wants_reference_row && !pull->wants_grant_row && !pull->wants_resource_row && !pull_has_evidence(pull)) {
                 flight_succeed(flight, entry, image);
                 return;
         }
@@ -435,6 +468,29 @@ static void flight_resolved(struct flight *flight)
         }
 }
 
+/* Judged by what is stored, nobody was asked. */
+static void flight_proved(struct flight *flight)
+{
+        struct pull *pull = &flight->pull;
+        struct catalog *catalog = &flight->modules->catalog;
+        struct entry *entry = catalog_find_entry(catalog, &pull->known_module);
+        struct image *image = digest_is_set(&pull->known_manifest) ? catalog_find_image(catalog, &pull->known_manifest) : NULL;
+        flight->source = MODULE_SOURCE_CACHE;
+        if (entry && (!digest_is_set(&pull->known_manifest) || (image && image->entry == entry))) {
+                flight_succeed(flight, entry, image);
+                return;
+        }
+        pull->known_top = pull->known_manifest = pull->known_module = (struct digest){ 0 };      /* let go in the meantime */
+        flight->state = FLIGHT_QUEUED;
+        flights_start(flight->modules);
+}
+
+static void flight_unproved(struct flight *flight)
+{
+        flight->state = FLIGHT_QUEUED;
+        flights_start(flight->modules);
+}
+
 static void followers_wake(struct modules *modules, const struct digest *manifest)
 {
         for (bool again = true; again;) {
@@ -471,6 +527,7 @@ static void flight_step_done(struct job *job)
         struct pull *pull = CONTAINER_OF(job, struct pull, job);
         struct flight *flight = CONTAINER_OF(pull, struct flight, pull);
         struct modules *modules = flight->modules;
+        verifications_count(modules, pull);
         if (flight->is_cancelled && pull->outcome != PULL_COMMITTED) {
                 struct error err;
                 refuse(&err, ERROR_BUSY, "%s: the pull was cancelled", pull->want->name);
@@ -480,9 +537,15 @@ static void flight_step_done(struct job *job)
                 case PULL_FAILED:
                         flight_fail(flight, &pull->err);
                         break;
+                case PULL_UNPROVED:
+                        flight_unproved(flight);
+                        break;
                 case PULL_RESOLVED:
                 case PULL_UNCHANGED:
-                        flight_resolved(flight);
+                        if (pull->step == PULL_PROVE)
+                                flight_proved(flight);
+                        else
+                                flight_resolved(flight);
                         break;
                 case PULL_STORED:
                         flight_stored(flight);

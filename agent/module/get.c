@@ -4,7 +4,6 @@
  * How it fails: a waiter is refused by what it waits for, or by its own time; a pull that failed is answered from the cache where stale answers are allowed.
  * How it ends: every waiter is answered exactly once or cancelled by its asker; it is out of every list before its callback runs.
  */
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +107,8 @@ void waiter_found(struct module_waiter *waiter, struct entry *entry, struct imag
 
 struct hit_question question_of(const struct modules *modules, const struct ask *ask)
 {
-        return (struct hit_question){ .catalog = &modules->catalog, .want = ask->want, .principal = ask->principal, .namespace = ask->namespace };
+        return (struct hit_question){ .catalog = &modules->catalog, .want = ask->want, .principal = ask->principal, .namespace = ask->namespace,
+                                      .demands = demands_of(&modules->setup->trust, ask->want), .verdicts = modules->verdicts };
 }
 
 /* The source could not be asked (not: it refused), the content was asked about recently enough, and this caller may have it. */
@@ -126,7 +126,8 @@ bool stale_is_allowed(struct modules *modules, const struct ask *ask, const stru
         hit_decide(&question, ret_hit);
         if (ret_hit->result != HIT_REVALIDATE || !ret_hit->reference || clock_get_wall_s() - ret_hit->reference->checked_s > limit_ms / 1000)
                 return false;
-        return grant_find(&question, ret_hit->entry, ret_hit->image) != NULL;
+        struct proof_targets targets = hit_get_targets(&question, ret_hit);
+        return grant_find(&question, ret_hit->entry, ret_hit->image) && demands_are_met(modules->verdicts, question.demands, &targets, &ret_hit->verdict);
 }
 
 void waiter_refuse_pull(struct module_waiter *waiter, const struct error *err)
@@ -186,6 +187,8 @@ void waiter_step(struct module_waiter *waiter)
                 waiter_join(waiter, &state->waiting);
                 return;
         }
+        if (hit.result == HIT_UNVERIFIED && waiter->ask.want->key)
+                rejudge_key(modules, waiter->ask.want->key);      /* what else is here under this key will be asked for soon */
         struct refusal *refusal = refusal_find(modules, &waiter->ask, &hit);
         if (refusal) {
                 err = refusal_get_error(refusal);
@@ -228,26 +231,12 @@ struct module_waiter *waiter_new(struct modules *modules, const struct ask *ask,
 
 /* ---- module_get ---- */
 
-/* The node's requirement, fail closed: it holds before the cache is looked at, whatever was pulled before it was made. */
-static bool signature_check(const struct modules *modules, const struct module_want *want, struct error *err)
-{
-        const char *const *pattern = modules->setup->options.signed_only;
-        for (; pattern && *pattern && want->kind == WANT_OCI; pattern++)
-                if (fnmatch(*pattern, want->repository, 0) == 0)
-                        return refuse(err, ERROR_SIGNATURE_UNREACHABLE, "%s: this node demands a signature (trust.require, match \"%s\"), and this build does not "
-                                      "verify signatures yet", want->name, *pattern);
-        return true;
-}
-
 bool ask_init(struct modules *modules, struct module_want *want, const struct module_caller *caller, struct ask *ret_ask, struct error *err)
 {
         if (want->namespace && caller->namespace && !caller->is_trusted && strcmp(want->namespace, caller->namespace) != 0)
                 return refuse(err, ERROR_DENIED, "namespace: callers of this socket are in \"%s\" and cannot ask for another namespace", caller->namespace);
         if (want->namespace && !caller->namespace && !caller->is_trusted)
                 return refuse(err, ERROR_DENIED, "namespace: may not be named on this socket");
-
-        if (!signature_check(modules, want, err))
-                return false;
 
         const char *namespace = want->namespace ? want->namespace : caller->namespace;
         *ret_ask = (struct ask){
@@ -278,6 +267,7 @@ static bool answer_at_once(struct modules *modules, struct ask *ask, module_answ
         if (!done)
                 return false;
         object.source = MODULE_SOURCE_CACHE;
+        object_note_verdict(&object, hit.verdict);
         count_answer(modules, &object);
         answered(arg, &object, NULL);
         return true;

@@ -50,6 +50,12 @@ void object_fill(const struct modules *modules, const struct entry *entry, const
         };
 }
 
+void object_note_verdict(struct module_object *object, const struct verdict *verdict)
+{
+        object->verified_format = verdict ? verdict->format : NULL;
+        object->verified_key = verdict ? verdict->fingerprint_hex : NULL;
+}
+
 static const char *link_name(const struct ask *ask)
 {
         return ask->is_blob_path ? "" : ask->namespace;
@@ -234,25 +240,50 @@ static struct link_job *link_new(struct entry *entry, const char *namespace)
         return link;
 }
 
+/* What was true when the waiter was served may not be any more: a reload brings other demands. */
+static bool is_verified_now(const struct module_waiter *waiter, const struct verdict **ret_verdict)
+{
+        const struct modules *modules = waiter->modules;
+        struct hit_question question = question_of(modules, &waiter->ask);
+        struct hit hit = { .entry = waiter->entry, .image = waiter->image, .reference = catalog_find_reference(&modules->catalog, waiter->ask.want->name) };
+        struct proof_targets targets = hit_get_targets(&question, &hit);
+        return demands_are_met(modules->verdicts, question.demands, &targets, ret_verdict);
+}
+
+static bool too_many_attempts(struct module_waiter *waiter, const char *why)
+{
+        struct error err;
+        if (++waiter->attempts <= WAITER_ATTEMPTS)
+                return false;
+        refuse(&err, ERROR_INTERNAL, "%s: %s", waiter->ask.want->url, why);
+        waiter_refuse(waiter, &err);
+        return true;
+}
+
 void handout_give(struct module_waiter *waiter)
 {
         struct modules *modules = waiter->modules;
         struct entry *entry = waiter->entry;
         struct module_object object;
         struct object_texts texts;
+        const struct verdict *verdict = NULL;
+        if (!is_verified_now(waiter, &verdict)) {
+                waiter->entry = NULL;
+                waiter->image = NULL;
+                if (!too_many_attempts(waiter, "what signatures are demanded of it keeps changing; ask again when the configuration is at rest"))
+                        waiter_step(waiter);
+                return;
+        }
         if (handout_try(modules, &waiter->ask, entry, waiter->image, &(struct handed){ &object, &texts })) {
+                object_note_verdict(&object, verdict);
                 waiter_answer(waiter, &object);
                 return;
         }
         waiter_join(waiter, &entry->waiting);
         if (entry->is_busy)
                 return;
-        if (++waiter->attempts > WAITER_ATTEMPTS) {
-                struct error err;
-                refuse(&err, ERROR_INTERNAL, "%s: the module's file in the store keeps changing behind our back; who else writes there?", waiter->ask.want->url);
-                waiter_refuse(waiter, &err);
+        if (too_many_attempts(waiter, "the module's file in the store keeps changing behind our back; who else writes there?"))
                 return;
-        }
 
         const char *namespace = link_name(&waiter->ask);
         struct link_job *link = link_new(entry, namespace);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include "hit.h"
 
-const char *const hit_result_names[HIT_RESULTS] = { "hit", "absent", "revalidate", "unproven", "file" };
+const char *const hit_result_names[HIT_RESULTS] = { "hit", "absent", "revalidate", "unproven", "unverified", "file" };
 
 static void tell(const struct hit_question *question, const char *check, const char *result, const char *detail)
 {
@@ -90,9 +90,49 @@ static const char *access_words(const struct grant *grant)
         return grant ? words[grant->kind] : "the cache has it, but this caller has not shown yet that it may pull it; the source is asked with the caller's credentials";
 }
 
+struct proof_targets hit_get_targets(const struct hit_question *question, const struct hit *hit)
+{
+        const struct module_want *want = question->want;
+        struct proof_targets targets = { .module = &hit->entry->sha256, .is_image = hit->image != NULL };
+        if (!hit->image)
+                return targets;
+        targets.manifest = &hit->image->manifest;
+        if (digest_is_set(&want->reference.digest))
+                targets.top = &want->reference.digest;
+        else if (digest_is_set(&want->pin) && !digest_equal(&want->pin, targets.manifest))
+                targets.top = &want->pin;
+        else if (hit->reference && hit->reference->image == hit->image)
+                targets.top = reference_get_top(hit->reference);
+        else
+                targets.top = hit->image->top;
+        return targets;
+}
+
+/* Told for each demand, so that explain names the key or rule that is not met. */
+static bool is_verified(const struct hit_question *question, struct hit *hit)
+{
+        struct proof_targets targets = hit_get_targets(question, hit);
+        bool is_met = demands_are_met(question->verdicts, question->demands, &targets, &hit->verdict);
+        for (size_t i = 0; question->trace && question->demands && i < question->demands->count; i++) {
+                const struct demand *demand = &question->demands->items[i];
+                const struct verdict *verdict = demand_find_verdict(question->verdicts, demand, &targets);
+                char detail[ERROR_TEXT_BYTES], by[256];
+                if (demand->rule)
+                        snprintf(by, sizeof by, "trust.require, match \"%.160s\"", demand->rule);
+                else
+                        snprintf(by, sizeof by, "verificationKey");
+                if (verdict)
+                        snprintf(detail, sizeof detail, "%s: %s signature by key %.16s, found at %.240s", by, verdict->format, verdict->fingerprint_hex, verdict->where);
+                else
+                        snprintf(detail, sizeof detail, "%s: not judged yet under this key; what is stored is tried first, then the source is asked", by);
+                tell(question, "signature", verdict ? "verified" : "unverified", detail);
+        }
+        return is_met;
+}
+
 void hit_decide(const struct hit_question *question, struct hit *ret_hit)
 {
-        struct hit hit = { .result = HIT_ABSENT };
+        struct hit hit = { .result = HIT_ABSENT, .demands = question->demands };
         if (digest_is_set(&question->want->pin))
                 look_up_pin(question, &hit);
         else
@@ -111,5 +151,7 @@ void hit_decide(const struct hit_question *question, struct hit *ret_hit)
 
         if (hit.result == HIT_YES || hit.result == HIT_UNPROVEN)
                 tell(question, "access", hit.grant ? grant_kind_names[hit.grant->kind] : "unproven", access_words(hit.grant));
+        if (question->demands && hit.entry && hit.result != HIT_ABSENT && !is_verified(question, &hit) && hit.result == HIT_YES)
+                hit.result = HIT_UNVERIFIED;
         *ret_hit = hit;
 }

@@ -1,6 +1,7 @@
 /* hit: may this request be answered from the cache? One pure function over catalog, want and principal, used by module_get and module_explain alike. */
 #pragma once
 #include "catalog.h"
+#include "demand.h"
 #include "want.h"
 
 /* Who asks, as credentials: the logins of the secret (or inline config) that fit the repository. */
@@ -19,12 +20,16 @@ enum hit_result {
         HIT_ABSENT,
         HIT_REVALIDATE,                           /* known, but the policy wants the source asked */
         HIT_UNPROVEN,                             /* here, but this caller has not shown that it may have it */
+        HIT_UNVERIFIED,                           /* here and allowed, but a signature that is demanded has not been judged in the life of this process */
         HIT_FILE,                                 /* a file:// that may have changed: a worker looks */
         HIT_RESULTS
 };
 extern const char *const hit_result_names[HIT_RESULTS];
 
-struct hit { enum hit_result result; struct entry *entry; struct image *image; struct known_reference *reference; struct grant *grant; };
+struct hit {
+        enum hit_result result; struct entry *entry; struct image *image; struct known_reference *reference; struct grant *grant; const struct verdict *verdict;
+        const struct demands *demands;            /* that were asked about; borrowed from the want */
+};
 
 /* Told each check in turn, for explain; NULL = nobody listens. */
 struct hit_trace { void (*told)(void *arg, const char *check, const char *result, const char *detail); void *arg; };
@@ -34,9 +39,13 @@ struct hit_question {
         const struct module_want *want;
         const struct principal *principal;
         const char *namespace;
+        const struct demands *demands;            /* NULL = none */
+        const struct verdicts *verdicts;
         const struct hit_trace *trace;
 };
 void hit_decide(const struct hit_question *question, struct hit *ret_hit);
+/* What a hit is about, for verdicts: the digest that the request names or its tag meant, the image's own, the module. Borrowed from catalog and want. */
+struct proof_targets hit_get_targets(const struct hit_question *question, const struct hit *hit);
 
 /* grant.c: the grant that lets this principal have an image (or, image NULL, an entry by its url); NULL = none yet. [oci] 3.10 */
 struct grant *grant_find(const struct hit_question *question, const struct entry *entry, const struct image *image);

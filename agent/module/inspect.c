@@ -69,6 +69,34 @@ static void put_references(struct json_writer *writer, const struct entry *entry
         json_close_list(writer);
 }
 
+static void put_signature(void *arg, const struct verdict *verdict)
+{
+        struct json_writer *writer = arg;
+        json_open_map(writer, NULL);
+        json_put_text(writer, "format", verdict->format);
+        json_put_text(writer, "keyFingerprint", verdict->fingerprint_hex);
+        json_put_text(writer, "algorithm", verdict->algorithm);
+        json_put_text(writer, "where", verdict->where);
+        put_digest(writer, "target", &verdict->target);
+        json_put_raw(writer, "annotations", verdict->annotations ? verdict->annotations : "{}");
+        put_time(writer, "judged", verdict->proved_s);
+        put_time(writer, "logged", verdict->logged_s);
+        json_close_map(writer);
+}
+
+/* Which signatures admitted it in the life of this process; kept as evidence, judged again after a restart when somebody asks. */
+static void put_signatures(const struct modules *modules, struct json_writer *writer, const struct entry *entry)
+{
+        json_open_list(writer, "signatures");
+        for (const struct image *image = entry->images; image; image = image->next) {
+                verdicts_visit(modules->verdicts, &image->manifest, put_signature, writer);
+                if (!digest_equal(image->top, &image->manifest))
+                        verdicts_visit(modules->verdicts, image->top, put_signature, writer);
+        }
+        verdicts_visit(modules->verdicts, &entry->sha256, put_signature, writer);
+        json_close_list(writer);
+}
+
 static void put_leases(struct json_writer *writer, const struct entry *entry)
 {
         json_open_list(writer, "leases");
@@ -106,6 +134,7 @@ bool module_inspect(struct modules *modules, const struct digest *sha256, struct
         json_put_text(writer, "keptBecause", catalog_get_obstacle(entry));
         put_references(writer, entry);
         put_images(writer, entry);
+        put_signatures(modules, writer, entry);
         put_grants(writer, entry->grants);
         put_leases(writer, entry);
         json_close_map(writer);

@@ -28,6 +28,35 @@ static void texts_free(const char *const *texts)
         free((void *)(uintptr_t)texts);
 }
 
+static void trust_setup_init(struct trust_setup *trust, const struct modules_trust *options)
+{
+        static const struct trust_policy_options defaults = { .formats = TRUST_FORMATS_DEFAULT };
+        static unsigned generation;
+        struct trust_rule *rules = memory_new(options->rule_count + 1, sizeof *rules);
+        struct error err;
+        trust->generation = ++generation;
+        trust->policy = options->policy ? trust_policy_ref(options->policy) : trust_policy_new(&defaults);
+        trust->rules = rules;
+        trust->rule_count = options->rule_count;
+        for (size_t i = 0; i < options->rule_count; i++)
+                rules[i] = (struct trust_rule){ .match = string_copy(options->rules[i].match), .keys = trust_keys_ref(options->rules[i].keys),
+                                                .policy = trust_policy_ref(options->rules[i].policy) };
+        /* The configuration has looked at it; what it would refuse is no place either. */
+        trust->has_signatures = options->signature_repository && *options->signature_repository && reference_parse(options->signature_repository, &trust->signatures, &err);
+}
+
+static void trust_setup_fini(struct trust_setup *trust)
+{
+        for (size_t i = 0; i < trust->rule_count; i++) {
+                free((void *)(uintptr_t)trust->rules[i].match);
+                trust_keys_unref((struct trust_keys **)(uintptr_t)&trust->rules[i].keys);
+                trust_policy_unref((struct trust_policy **)(uintptr_t)&trust->rules[i].policy);
+        }
+        free((void *)(uintptr_t)trust->rules);
+        trust_policy_unref(&trust->policy);
+        reference_fini(&trust->signatures);
+}
+
 struct setup *setup_new(struct fetch_client *fetch, struct registry *registry, const struct modules_options *options)
 {
         struct setup *setup = memory_new(1, sizeof *setup);
@@ -36,7 +65,8 @@ struct setup *setup_new(struct fetch_client *fetch, struct registry *registry, c
         setup->registry = registry;
         setup->options = *options;
         setup->options.file_roots = (const char *const *)texts_copy(options->file_roots);
-        setup->options.signed_only = (const char *const *)texts_copy(options->signed_only);
+        setup->options.trust = (struct modules_trust){ 0 };
+        trust_setup_init(&setup->trust, &options->trust);
         setup->options.secrets_dir = string_copy(options->secrets_dir ? options->secrets_dir : "");
         setup->options.docker_config = string_copy(options->docker_config ? options->docker_config : "");
         struct modules_mirrors *mirrors = memory_new(options->mirror_count + 1, sizeof *mirrors);
@@ -67,7 +97,7 @@ void setup_unref(struct setup **setup_pointer)
         }
         free((void *)(uintptr_t)setup->options.mirrors);
         texts_free(setup->options.file_roots);
-        texts_free(setup->options.signed_only);
+        trust_setup_fini(&setup->trust);
         free((void *)(uintptr_t)setup->options.secrets_dir);
         free((void *)(uintptr_t)setup->options.docker_config);
         registry_free(&setup->registry);
@@ -215,6 +245,7 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
         modules->flights = map_new(NULL);
         modules->refusals = map_new(refusal_free);
         modules->host_slots = map_new(NULL);
+        modules->verdicts = verdicts_new();
         modules->verify_cancel = cancel_new();
         modules->scrub_next_ms = clock_get_ms() + SCRUB_FIRST_MS;
 
@@ -239,6 +270,7 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
         modules->touch_timer = loop_timer_start(loop, TOUCH_MS, 0, touch_now, modules);
         modules->is_touch_armed = true;
         evict_check(modules);
+        rejudge_rules(modules);
         *ret_modules = modules;
         return true;
 }
@@ -250,6 +282,8 @@ bool modules_reload(struct modules *modules, struct fetch_client *fetch, struct 
         setup_unref(&modules->setup);
         modules->setup = setup_new(fetch, registry, options);
         refusals_clear(modules, NULL);
+        verdicts_clear(modules->verdicts);        /* what is cached is judged again, by what holds now */
+        rejudge_rules(modules);
         modules->next_lease_sweep_ms = 0;
         evict_check(modules);
         flights_start(modules);
@@ -330,6 +364,8 @@ void modules_free(struct modules **modules_pointer)
         buffer_fini(&modules->dirty);
         buffer_fini(&modules->ended);
         buffer_fini(&modules->used);
+        rejudge_fini(modules);
+        verdicts_free(&modules->verdicts);
         cancel_free(&modules->verify_cancel);
         setup_unref(&modules->setup);
         free(modules);

@@ -8,7 +8,8 @@
 #include "pull.h"
 #include "want.h"
 
-enum { SECRET_FRESH_MS = 1000, SECRET_KEEP_MS = 60000, REFUSAL_MAX_MS = 300000, REFUSAL_TRANSIENT_MS = 1000, REFUSALS_MAX = 4096, TOUCH_MS = 150, SWEEP_MS = 250,
+enum { SECRET_FRESH_MS = 1000, SECRET_KEEP_MS = 60000, REFUSAL_MAX_MS = 300000,
+       REFUSAL_SIGNATURE_MAX_MS = 60000, REFUSAL_TRANSIENT_MS = 1000, REFUSALS_MAX = 4096, TOUCH_MS = 150, SWEEP_MS = 250,
        LEASE_QUANTUM_MS = 10000, WAITER_ATTEMPTS = 4, EVENTS_KEPT = 1000, EVICT_BATCH = 64, SCRUB_FIRST_MS = 60000, SCRUB_PAUSE_MS = 3600000, TRIM_MS = 3000 };
 
 /* ---- waiters: one caller each; in exactly one list while they wait ---- */
@@ -146,6 +147,7 @@ void stage_count(struct modules *modules, const struct pull *pull);
 /* A want that asks again for a name of this entry, with the credentials that once got it; NULL when only an inline secret did. */
 struct module_want *repull_want(const struct known_reference *reference, enum module_policy policy);
 bool entry_is_visible(const struct module_caller *caller, const struct entry *entry);
+void object_note_verdict(struct module_object *object, const struct verdict *verdict);
 void object_fill(const struct modules *modules, const struct entry *entry, const struct image *image, const struct handed *handed);
 
 /* Jobs that outlive a call and have a done(): counted, so that close can wait for them. */
@@ -158,6 +160,15 @@ void grants_revoke_start(struct modules *modules, const struct digest *manifest,
 void rows_remove_start(struct modules *modules, const struct digest *sha256, int64_t created_s);
 void reference_save_start(struct modules *modules, const struct known_reference *reference);
 
+/* verdict.c: what a pull has judged, into memory: numbers after each step, verdicts when it succeeded. */
+void verifications_count(struct modules *modules, struct pull *pull);
+void verification_count(struct modules *modules, const char *format);      /* one that was good */
+void verdicts_take(struct modules *modules, struct pull *pull);
+/* rejudge.c: stored proofs judged again in the background, for the rules of the node at start and reload, for a key when it is first asked with. */
+void rejudge_rules(struct modules *modules);
+void rejudge_key(struct modules *modules, struct trust_keys *keys);
+void rejudge_fini(struct modules *modules);
+bool pull_has_evidence(const struct pull *pull);           /* found anew, to be saved */
 /* verify.c: one blob hashed again; done(arg, sha256, err) with err NULL when it is good. Damaged ones leave the catalog and are asked for again. */
 typedef void (*verified)(void *arg, const struct digest *sha256, const struct error *err);
 void verify_start(struct modules *modules, struct entry *entry, uint64_t rate_bytes, verified done, void *arg);
@@ -176,6 +187,8 @@ struct modules {
         struct setup *setup;
         struct catalog catalog;
         struct map *secrets, *flights, *refusals;
+        struct verdicts *verdicts;
+        struct rejudge { struct rejudge_round *first, **end; struct map *seen; bool is_running; } rejudge;
         struct flight *queue;                     /* all flights, in order of start */
         unsigned flight_count, slots_taken, waiter_count;
         struct module_waiter *all_waiters;

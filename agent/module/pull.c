@@ -6,7 +6,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include "pull.h"
+#include "prove.h"
 
 void pull_get_rows(const struct pull *pull, struct pull_rows *ret_rows)
 {
@@ -46,6 +46,9 @@ static bool pull_commit(struct pull *pull, struct error *err)
 {
         struct pull_rows rows;
         pull->now_s = clock_get_wall_s();
+        /* The last look: nothing becomes a hit that is not proved. */
+        if (!prove_module(pull, err))
+                return false;
         pull_get_rows(pull, &rows);
         struct store_commit commit = {
                 .writer = pull->writer,
@@ -54,8 +57,12 @@ static bool pull_commit(struct pull *pull, struct error *err)
                 .grant = pull->wants_grant_row ? &rows.grant : NULL,
                 .resource = pull->wants_resource_row ? &rows.resource : NULL,
         };
-        if (!store_commit(pull->store, &commit, &pull->row, err))
+        pull->has_committed = commit.writer || commit.image || commit.reference || commit.grant || commit.resource;
+        if (pull->has_committed && !store_commit(pull->store, &commit, &pull->row, err))
                 return false;
+        struct error unsaved = { 0 };
+        if (!prove_save(pull, &unsaved))          /* it is proved all the same; after a restart the source is asked again */
+                LOG_WARN("evidence not saved", LOG_TEXT("url", pull->want->name), LOG_TEXT("detail", unsaved.text));
         pull->outcome = PULL_COMMITTED;
         return true;
 }
@@ -72,6 +79,19 @@ static bool pull_download(struct pull *pull, struct error *err)
         }
 }
 
+/* The content is here; what cannot be reached is its signatures. */
+static void tell_unreachable(struct pull *pull)
+{
+        static const enum error_code passing[] = { ERROR_UPSTREAM_UNREACHABLE, ERROR_UPSTREAM_ERROR, ERROR_TIMEOUT, ERROR_RATE_LIMITED };
+        for (size_t i = 0; i < COUNT_OF(passing); i++)
+                if (pull->is_for_signatures && pull->err.code == passing[i]) {
+                        struct error was = pull->err;
+                        refuse(&pull->err, ERROR_SIGNATURE_UNREACHABLE, "%s: it is here, but its signatures could not be looked up: %s", pull->want->name, was.text);
+                        pull->err.retry_after_s = was.retry_after_s;
+                        return;
+                }
+}
+
 void pull_run(struct job *job)
 {
         ON_WORKER();
@@ -82,8 +102,11 @@ void pull_run(struct job *job)
         pull->outcome = PULL_FAILED;
         pull->err = (struct error){ 0 };
         switch (pull->step) {
+        case PULL_PROVE:
+                pull->outcome = prove_stored(pull) ? PULL_UNCHANGED : PULL_UNPROVED;
+                return;
         case PULL_RESOLVE:
-                done = pull_oci_resolve(pull, &pull->err);
+                done = pull_oci_resolve(pull, &pull->err) && prove_image(pull, &pull->err);
                 break;
         case PULL_DOWNLOAD:
                 done = pull_download(pull, &pull->err);
@@ -93,8 +116,10 @@ void pull_run(struct job *job)
                 pull->stage_us[STAGE_COMMIT] += clock_get_us() - started_us;
                 break;
         }
-        if (!done)
-                pull->outcome = PULL_FAILED;
+        if (done)
+                return;
+        pull->outcome = PULL_FAILED;
+        tell_unreachable(pull);
 }
 
 bool pull_open_writer(struct pull *pull, uint64_t limit, uint64_t hint, enum digest_algorithm algorithm, struct blob_writer **ret_writer, struct error *err)
@@ -110,15 +135,22 @@ bool pull_open_writer(struct pull *pull, uint64_t limit, uint64_t hint, enum dig
         return blob_writer_open(pull->store, &options, ret_writer, err);
 }
 
+void endpoint_fini(struct endpoint *endpoint)
+{
+        free(TAKE(endpoint->url));
+        logins_free(&endpoint->logins, endpoint->count);
+}
+
 void pull_fini(struct pull *pull)
 {
-        for (size_t i = 0; i < pull->endpoint_count; i++) {
-                free(pull->endpoints[i].url);
-                logins_free(&pull->endpoints[i].logins, pull->endpoints[i].count);
-        }
+        for (size_t i = 0; i < pull->endpoint_count; i++)
+                endpoint_fini(&pull->endpoints[i]);
+        endpoint_fini(&pull->signatures);
         free(TAKE(pull->endpoints));
         pull->endpoint_count = 0;
         manifest_fini(&pull->manifest);
+        proving_free(&pull->proving);
+        free(TAKE(pull->known_met));
         blob_writer_free(&pull->scratch);
         blob_writer_free(&pull->writer);
         free(TAKE(pull->document));

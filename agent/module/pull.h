@@ -5,12 +5,22 @@
 #include <wasmcached/loop.h>
 #include <wasmcached/registry.h>
 #include <wasmcached/store.h>
+#include "demand.h"
 #include "hit.h"
 #include "want.h"
+
+/* What is demanded of signatures, with references of its own. */
+struct trust_setup {
+        unsigned generation;                      /* another one for each configuration of this process */
+        struct trust_policy *policy;
+        const struct trust_rule *rules; size_t rule_count;
+        struct reference signatures; bool has_signatures;           /* signature_repository */
+};
 
 /* Options and transport as they were when a flight began; counted on the loop. */
 struct setup {
         unsigned references;
+        struct trust_setup trust;
         struct fetch_client *fetch;
         struct registry *registry;
         struct modules_options options;           /* own copies of all texts */
@@ -20,10 +30,11 @@ struct setup *setup_ref(struct setup *setup);
 void setup_unref(struct setup **setup);
 struct keys { unsigned references; struct docker_config *config; struct digest fingerprint; };
 
-enum pull_step { PULL_RESOLVE, PULL_DOWNLOAD, PULL_COMMIT };
+enum pull_step { PULL_PROVE /* from what is stored, without network */, PULL_RESOLVE, PULL_DOWNLOAD, PULL_COMMIT };
 enum pull_outcome {
         PULL_FAILED,
         PULL_RESOLVED /* layer and size known */,
+        PULL_UNPROVED /* what is stored does not prove it: the source is to be asked */,
         PULL_UNCHANGED /* what was known is still true */,
         PULL_STORED /* blob written, to be committed */,
         PULL_COMMITTED
@@ -48,32 +59,44 @@ struct pull {
         struct digest known_top, known_manifest, known_module;             /* what the name (or pin) meant before; unset = nothing */
         char *known_etag;
         bool is_proof;                            /* only: may this caller have known_manifest */
+        bool is_for_signatures;                   /* only: the content is here and allowed, its signatures are to be looked up */
+        bool is_trial;                            /* a dry run: judge, keep nothing, fetch no layer unless it must be judged itself */
+        struct demands *demands;                  /* NULL = none */
+        bool *known_met;                          /* by demand: met for what is known (known_top, known_manifest, known_module) */
         enum pull_step step;
         /* found */
         enum pull_outcome outcome;
         struct error err;
         struct endpoint *endpoints; size_t endpoint_count, endpoint;
+        struct endpoint signatures;               /* where signatures of all images lie, if not beside them; url NULL until asked */
         struct digest top, manifest_digest;
         struct manifest manifest;
         char *document, *media_type, *layer_type;
         const struct descriptor *layer; enum layer_form form;
+        struct proving *proving;                  /* what was looked up and judged; NULL until then */
         struct blob_writer *scratch, *writer;
         struct digest module; uint64_t module_bytes;
         char *etag;
         enum grant_kind grant_kind; struct digest grant_mac;
         struct store_module row;
+        bool has_committed;                       /* `row` is what the store says */
         bool wants_image_row, wants_reference_row, wants_grant_row, wants_resource_row;
         int64_t now_s;
         int64_t stage_us[MODULE_STAGES];
         _Atomic uint64_t received; _Atomic int64_t total;
 };
 void pull_run(struct job *job);                   /* worker: the step that `step` says, further steps by itself where the loop has nothing to say */
+void endpoint_fini(struct endpoint *endpoint);
 void pull_fini(struct pull *pull);                /* what workers made; the given is the flight's */
 /* The rows that a pull brings, for store (worker) and catalog (loop): borrowed from the pull. */
 struct pull_rows { struct store_image image; struct store_reference reference; struct store_grant grant; struct store_resource resource; };
 void pull_get_rows(const struct pull *pull, struct pull_rows *ret_rows);
 
 /* pull_oci.c, pull_url.c; worker. */
+struct registry_call pull_make_call(struct pull *pull, const struct endpoint *endpoint);
+/* Another repository than the want's own, with the logins that fit it (signature_repository); NULL when credentials cannot be read. Valid until the next one. */
+struct endpoint *pull_find_endpoint(struct pull *pull, const struct reference *reference);
+bool pull_open_file(const struct pull *pull, const char *path, int *ret_fd, struct error *err);    /* beneath one of the roots of file:// */
 bool pull_oci_resolve(struct pull *pull, struct error *err);
 bool pull_oci_download(struct pull *pull, struct error *err);
 bool pull_http_download(struct pull *pull, struct error *err);

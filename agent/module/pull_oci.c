@@ -84,6 +84,20 @@ static bool endpoints_find(struct pull *pull, struct error *err)
         return true;
 }
 
+struct endpoint *pull_find_endpoint(struct pull *pull, const struct reference *reference)
+{
+        struct error err = { 0 };
+        const struct modules_options *options = &pull->setup->options;
+        CLEANUP(docker_config_free) struct docker_config *node = NULL;
+        if (options->docker_config && *options->docker_config && !credential_load_node(options->docker_config, &node, &err))
+                return NULL;
+        const struct docker_config *own = pull->want->inline_config ? pull->want->inline_config : pull->keys ? pull->keys->config : NULL;
+        endpoint_fini(&pull->signatures);
+        pull->signatures = (struct endpoint){ .url = registry_format_endpoint(pull->setup->fetch, reference->host) };
+        endpoint_add_logins(&pull->signatures, own, node, reference->host, reference->path);
+        return &pull->signatures;
+}
+
 static void progress(void *arg, uint64_t received, int64_t total)
 {
         struct pull *pull = arg;
@@ -91,7 +105,7 @@ static void progress(void *arg, uint64_t received, int64_t total)
         atomic_store_explicit(&pull->total, total, memory_order_relaxed);
 }
 
-static struct registry_call make_call(struct pull *pull, const struct endpoint *endpoint)
+struct registry_call pull_make_call(struct pull *pull, const struct endpoint *endpoint)
 {
         return (struct registry_call){
                 .registry = pull->setup->registry,
@@ -276,7 +290,7 @@ static bool resolve_with_logins(struct pull *pull, struct endpoint *endpoint, en
 {
         size_t tries = endpoint->count > 0 ? endpoint->count : 1;
         for (endpoint->login = 0; endpoint->login < tries; endpoint->login++) {
-                struct registry_call call = make_call(pull, endpoint);
+                struct registry_call call = pull_make_call(pull, endpoint);
                 if (resolve_at(pull, &call, ret_reach, err)) {
                         note_grant(pull, endpoint);
                         return true;
@@ -369,7 +383,7 @@ static bool unbox(struct pull *pull, struct error *err)
 
 static bool download_from(struct pull *pull, struct endpoint *endpoint, struct error *err)
 {
-        struct registry_call call = make_call(pull, endpoint);
+        struct registry_call call = pull_make_call(pull, endpoint);
         call.progress = progress;
         call.progress_arg = pull;
         return pull->form == LAYER_WASM ? download_raw(pull, &call, err) : download_boxed(pull, &call, err);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <wasmcached/fetch.h>
 #include <wasmcached/unpack.h>
-#include "pull.h"
+#include "prove.h"
 
 static void progress(void *arg, uint64_t received, int64_t total)
 {
@@ -44,7 +44,11 @@ bool pull_unpack_body(struct pull *pull, struct error *err)
         size_t size = pull->module_bytes < sizeof head ? (size_t)pull->module_bytes : sizeof head;
         if (!fs_pread_all(blob_writer_get_fd(pull->writer), head, size, 0))
                 return refuse_errno(err, ERROR_INTERNAL, errno, "reading the body back from the store");
-        if (size < sizeof magic || memcmp(head, magic, sizeof magic) != 0) {
+        bool is_module = size >= sizeof magic && memcmp(head, magic, sizeof magic) == 0;
+        /* What lies beside a url signs what the url delivers: judged before anything is unboxed. */
+        if ((is_module && !check_pin(pull, err)) || !prove_body(pull, is_module, err))
+                return false;
+        if (!is_module) {
                 struct unpack_limits limits = unpack_limits_default;
                 struct unpack_source source = { .size_bytes = pull->module_bytes };
                 limits.module_max_bytes = pull->setup->options.max_module_bytes;
@@ -65,11 +69,20 @@ bool pull_unpack_body(struct pull *pull, struct error *err)
                         (unsigned long long)pull->module_bytes, (unsigned long long)pull->setup->options.max_module_bytes);
         }
         pull->stage_us[STAGE_UNPACK] += clock_get_us() - started_us;
-        if (!check_pin(pull, err))
+        if (!check_pin(pull, err) || !prove_module(pull, err))
                 return false;
         pull->grant_kind = GRANT_ANONYMOUS;
         pull->outcome = PULL_STORED;
         return true;
+}
+
+/* What was known may stay what it is only if its signatures are known to be good: else the source has to give it again, with what lies beside it. */
+static void know_only_proved(struct pull *pull)
+{
+        if (!digest_is_set(&pull->known_module) || prove_stored(pull))
+                return;
+        pull->known_module = pull->module = (struct digest){ 0 };
+        free(TAKE(pull->known_etag));
 }
 
 static bool unchanged(struct pull *pull)
@@ -110,6 +123,7 @@ static void note_validators(struct pull *pull, const struct fetch_response *resp
 
 bool pull_http_download(struct pull *pull, struct error *err)
 {
+        know_only_proved(pull);
         struct fetch_header headers[2];
         size_t header_count = 0;
         const char *newline = pull->known_etag ? strchr(pull->known_etag, '\n') : NULL;
@@ -154,9 +168,13 @@ bool pull_http_download(struct pull *pull, struct error *err)
 /* ---- file ---- */
 
 /* Opened beneath the first root that holds the path; symlinks and ".." cannot lead out (openat2). */
-static bool open_file(const struct pull *pull, int *ret_fd, struct error *err)
+bool pull_open_file(const struct pull *pull, const char *path, int *ret_fd, struct error *err)
 {
-        const char *path = pull->want->path;
+        if (pull->is_trial) {                     /* an operator's own look: the roots confine what callers get */
+                *ret_fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+                enum error_code code = errno == ENOENT || errno == ENOTDIR ? ERROR_NOT_FOUND : errno == EACCES || errno == EPERM ? ERROR_DENIED : ERROR_INTERNAL;
+                return *ret_fd >= 0 || refuse_errno(err, code, errno, "the daemon (uid %u) cannot open %s", (unsigned)geteuid(), path);
+        }
         for (const char *const *root = pull->setup->options.file_roots; root && *root; root++) {
                 size_t length = strlen(*root);
                 while (length > 0 && (*root)[length - 1] == '/')
@@ -170,14 +188,14 @@ static bool open_file(const struct pull *pull, int *ret_fd, struct error *err)
                         return true;
                 }
                 if (errno == EXDEV || errno == ELOOP)
-                        return refuse(err, ERROR_DENIED, "%s: leads out of the root %s by a symlink", pull->want->name, *root);
+                        return refuse(err, ERROR_DENIED, "%s: leads out of the root %s by a symlink", path, *root);
                 return refuse_errno(err,
                         errno == ENOENT || errno == ENOTDIR ? ERROR_NOT_FOUND
                         : errno == EACCES || errno == EPERM ? ERROR_DENIED
                                                             : ERROR_INTERNAL,
-                        errno, "opening %s", pull->want->name);
+                        errno, "opening %s", path);
         }
-        return refuse(err, ERROR_DENIED, "%s: is outside of the roots that file:// may read (files.roots)", pull->want->name);
+        return refuse(err, ERROR_DENIED, "%s: is outside of the roots that file:// may read (files.roots)", path);
 }
 
 static bool copy_file(struct pull *pull, int fd, struct error *err)
@@ -211,7 +229,8 @@ bool pull_file_download(struct pull *pull, struct error *err)
         CLEANUP(cleanup_close) int fd = -1;
         struct stat st;
         int64_t started_us = clock_get_us();
-        if (!open_file(pull, &fd, err)) {
+        know_only_proved(pull);
+        if (!pull_open_file(pull, pull->want->path, &fd, err)) {
                 /* The source is gone, what it gave is not: as for any other source that cannot be asked. */
                 return err->code == ERROR_NOT_FOUND && digest_is_set(&pull->known_module) ? unchanged(pull) : false;
         }

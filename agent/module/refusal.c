@@ -36,7 +36,9 @@ int64_t refusal_get_keep_ms(const struct error *err, int64_t negative_ms, unsign
         int64_t keep_ms = negative_ms;
         for (unsigned i = 1; i < failures && keep_ms < REFUSAL_MAX_MS; i++)
                 keep_ms *= 2;
-        return keep_ms < REFUSAL_MAX_MS ? keep_ms : REFUSAL_MAX_MS;
+        bool is_signature = err->code == ERROR_SIGNATURE_MISSING || err->code == ERROR_SIGNATURE_INVALID;
+        int64_t limit_ms = is_signature ? REFUSAL_SIGNATURE_MAX_MS : REFUSAL_MAX_MS;      /* [sig] 9.2.3 */
+        return keep_ms < limit_ms ? keep_ms : limit_ms;
 }
 
 void refusal_add(struct modules *modules, const char *key, size_t key_bytes, const char *name, const struct error *err)

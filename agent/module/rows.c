@@ -73,7 +73,7 @@ void reference_save_start(struct modules *modules, const struct known_reference 
                 .texts = { string_copy(reference->name), string_copy(reference->etag ? reference->etag : "") } };
         if (reference->image) {
                 row.digest = reference->image->manifest;
-                row.top = *reference->image->top;
+                row.top = *reference_get_top(reference);
         }
         row_start(modules, &row);
 }

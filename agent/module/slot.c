@@ -12,14 +12,17 @@
 char *flight_format_key(const struct ask *ask, const struct hit *hit, size_t *ret_bytes)
 {
         const struct module_want *want = ask->want;
-        char pin[DIGEST_TEXT_BYTES] = "", who[DIGEST_TEXT_BYTES] = "";
+        char pin[DIGEST_TEXT_BYTES] = "", who[DIGEST_TEXT_BYTES] = "", proof[DIGEST_TEXT_BYTES] = "";
         bool asks_always = want->policy == MODULE_POLICY_ALWAYS;
         if (digest_is_set(&want->pin))
                 digest_format(&want->pin, pin);
         if (ask->principal && ask->principal->count > 0)
                 digest_format_hex(&ask->principal->fingerprint, who);
 
-        char *key = string_format("%s\n%s\n%s\n%s\n%s\n%s\n%s", want->name, pin, who, hit->result == HIT_REVALIDATE ? "ask" : "get",
+        if (hit->demands)
+                digest_format_hex(&hit->demands->id, proof);
+
+        char *key = string_format("%s\n%s\n%s\n%s\n%s\n%s\n%s\n%s", want->name, pin, who, proof, hit->result == HIT_REVALIDATE ? "ask" : "get",
                                   asks_always && want->resource_name ? ask->namespace : "", asks_always && want->resource_name ? want->resource_name : "",
                                   asks_always && want->resource_name ? want->resource_version : "");
         *ret_bytes = strlen(key);

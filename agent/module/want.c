@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 #include <wasmcached/fetch.h>
+#include "demand.h"
 #include "want.h"
 
 static bool bytes_are_dns(const char *text, size_t max_bytes, bool with_dots)
@@ -255,36 +256,12 @@ static bool read_inline_secret(const struct value *body, struct module_want *wan
         return true;
 }
 
-/* The body of one PEM "PUBLIC KEY" block decodes as base64 and begins like a DER SEQUENCE. */
-static bool key_is_plausible(const char *pem)
-{
-        static const char begin[] = "-----BEGIN PUBLIC KEY-----", end[] = "-----END PUBLIC KEY-----";
-        const char *start = pem + strspn(pem, " \t\r\n");
-        const char *stop = strstr(start, end);
-        if (!string_starts_with(start, begin) || !stop || stop[strlen(end) + strspn(stop + strlen(end), " \t\r\n")])
-                return false;
-
-        CLEANUP(cleanup_free) char *packed = memory_new(strlen(start) + 1, 1);
-        size_t used = 0, size = 0;
-        for (const char *c = start + strlen(begin); c < stop; c++)
-                if (!strchr(" \t\r\n", *c))
-                        packed[used++] = *c;
-        CLEANUP(cleanup_free) uint8_t *der = memory_new(used / 4 * 3 + 3, 1);
-        return base64_decode(packed, used, false, der, &size) && size > 32 && der[0] == 0x30;
-}
-
-static bool read_key(const struct value *body, struct error *err)
+static bool read_key(const struct value *body, struct module_want *want, struct error *err)
 {
         const char *key = "";
         if (!value_read_text(body, "verificationKey", ERROR_BAD_REQUEST, &key, err))
                 return false;
-        if (!*key)
-                return true;
-        if (strlen(key) > WANT_KEY_MAX_BYTES || !key_is_plausible(key))
-                return refuse(err, ERROR_BAD_KEY, "verificationKey: is no PEM public key (one block \"-----BEGIN PUBLIC KEY-----\", at most %d bytes)", WANT_KEY_MAX_BYTES);
-        /* Fail closed: a key that nobody checks must not look like one that was checked. */
-        return refuse(err, ERROR_SIGNATURE_UNREACHABLE, "verificationKey: this build does not verify signatures yet, so a request with a key is refused; "
-                      "pin the content with sha256 and leave the key out");
+        return !*key || want_parse_key(key, &want->key, err);
 }
 
 static bool read_namespace(const struct value *body, struct module_want *want, struct error *err)
@@ -361,7 +338,7 @@ bool module_want_decode(const struct value *body, struct module_want **ret_want,
         want->references = 1;
         if (!want_parse_url(url, want, err) || !read_pin(body, want, err) || !read_policy(body, want, err) || !read_secret_name(body, want, err) ||
             !read_inline_secret(body, want, err) || !read_namespace(body, want, err) || !read_resource(body, want, err) || !read_timeout(body, want, err) ||
-            !read_key(body, err))
+            !read_key(body, want, err))
                 return false;
 
         *ret_want = TAKE(want);
@@ -398,6 +375,8 @@ void module_want_unref(struct module_want **want_pointer)
 
         reference_fini(&want->reference);
         docker_config_free(&want->inline_config);
+        trust_keys_unref(&want->key);
+        demands_unref(&want->demands);
         free(want->url);
         free(want->name);
         free(want->repository);

@@ -3,11 +3,13 @@
 #include <wasmcached/credential.h>
 #include <wasmcached/module.h>
 #include <wasmcached/registry.h>
+#include <wasmcached/trust.h>
 
 enum want_kind { WANT_OCI, WANT_HTTP, WANT_FILE };
 
-enum { WANT_TIMEOUT_MS = 30000, WANT_TIMEOUT_MAX_MS = 3600 * 1000, WANT_TEXT_MAX_BYTES = 4096, WANT_KEY_MAX_BYTES = 16 << 10, WANT_RESOURCE_MAX_BYTES = 253 };
+enum { WANT_TIMEOUT_MS = 30000, WANT_TIMEOUT_MAX_MS = 3600 * 1000, WANT_TEXT_MAX_BYTES = 4096, WANT_RESOURCE_MAX_BYTES = 253 };
 
+struct demands;
 struct module_want {
         unsigned references;
         enum want_kind kind;
@@ -23,6 +25,8 @@ struct module_want {
         char *namespace, *secret_name;    /* NULL = none named */
         char *resource_name, *resource_version;
         struct docker_config *inline_config;
+        struct trust_keys *key;           /* of verificationKey; NULL = none */
+        struct demands *demands;          /* what demands_of() made of it; the loop's alone */
         int64_t timeout_ms;
 };
 
@@ -33,3 +37,5 @@ bool want_is_dns_label(const char *text);
 bool want_is_dns_subdomain(const char *text);
 /* What a reference is called in the catalog, from any way to write it; used by find and refresh too. */
 bool want_parse_url(const char *url, struct module_want *want, struct error *err);
+/* want_key.c: keys by their text, those that were used last kept, since checking one costs more than a whole answer from the cache. Loop. */
+bool want_parse_key(const char *text, struct trust_keys **ret_keys, struct error *err);

@@ -4,8 +4,9 @@
 #pragma once
 #include <stdint.h>
 #include <wasmcached/base.h>
+#include <wasmcached/module/stats.h>
 
-struct loop; struct store; struct fetch_client; struct registry; struct modules;
+struct loop; struct store; struct fetch_client; struct registry; struct modules; struct trust_keys; struct trust_policy;
 
 /* ---- what is wanted: contract section 1, one decoder for API, resources and CLI ---- */
 enum module_policy { MODULE_POLICY_UNSPECIFIED, MODULE_POLICY_IF_NOT_PRESENT, MODULE_POLICY_ALWAYS };
@@ -72,6 +73,9 @@ void module_verify(struct modules *modules, const struct digest *sha256_or_null,
 void module_refresh(struct modules *modules, const char *url_or_null, module_done done, void *arg);         /* clears refusals, asks the source again for this (every) reference */
 /* Plain words: {"verdict": "hit|miss|refused", "code", "steps": [{"check", "result", "detail"}]}. Changes nothing, no network. */
 void module_explain(struct modules *modules, struct module_want *want, const struct module_caller *caller, module_done done, void *arg);
+/* Dry run of the want's verificationKey, with the source's signatures as they are now; nothing is kept. {"verdict": "verified|refused", "code", "detail", "signatures"}.
+   file:// is not confined to roots here: the caller is an operator. */
+void module_try_key(struct modules *modules, struct module_want *want, const struct module_caller *caller, module_done done, void *arg);
 /* Adds a module file with the name it shall have: an OCI image or url. `fd` is a regular file (taken), JSON answers {"sha256", …}. Grants kind "import". */
 struct module_origin { struct digest manifest, top; };      /* the operator's word for its image and the index above; unset = not known. Only of oci names */
 void module_import(struct modules *modules, const char *url, const struct module_origin *origin_or_null, int fd, module_done done, void *arg);
@@ -94,7 +98,10 @@ struct modules_options {
         int64_t pull_timeout_ms, stale_if_error_ms, negative_ms; uint64_t max_layer_bytes, max_module_bytes;
         const char *const *file_roots, *secrets_dir, *docker_config;       /* file_roots: NULL-terminated */
         struct modules_mirrors { const char *host; const char *const *mirrors; } const *mirrors; size_t mirror_count;  /* mirrors: URLs, NULL-terminated */
-        const char *const *signed_only;   /* patterns of repositories of which nothing is handed out without a verified signature; NULL-terminated */
+        struct modules_trust {            /* policy NULL = defaults; rules: of what their pattern fits nothing is handed out without a signature by one of keys */
+                struct trust_policy *policy; const char *signature_repository;
+                const struct trust_rule { const char *match; struct trust_keys *keys; struct trust_policy *policy; } *rules; size_t rule_count;
+        } trust;
         unsigned waiters_max;             /* all together; more = ERROR_BUSY */
 };
 /* Copies options; loads the catalog from the store. Borrows loop and store; keeps references of fetch; owns registry. */
@@ -105,16 +112,3 @@ bool modules_reload(struct modules *modules, struct fetch_client *fetch, struct 
 /* Cancels flights, answers all waiters (ERROR_BUSY, "stopping"), saves leases; closed(arg) when no job is left. */
 void modules_close(struct modules *modules, void (*closed)(void *arg), void *arg);
 void modules_free(struct modules **modules);
-
-/* ---- numbers for /metrics and status ---- */
-enum { MODULE_STAGES = 6, MODULE_BUCKETS = 12 };                   /* stages: login resolve manifest download unpack commit */
-struct module_stats {
-        uint64_t hits, misses, revalidations, stale_served, answers_by_code[ERROR_CODES];
-        uint64_t pulls_started, pulls_done, pulls_failed, pulls_joined, bytes_downloaded, bytes_unpacked, evicted, evicted_bytes, quarantined, scrubbed_bytes, secret_errors;
-        struct { uint64_t buckets[MODULE_BUCKETS + 1]; uint64_t sum_us, count; } stages[MODULE_STAGES];
-        uint64_t store_bytes, store_budget_bytes; size_t modules, leases, pins, grants, references;
-        unsigned flights, flights_queued, waiters, refusals; int store_health;
-};
-extern const char *const module_stage_names[MODULE_STAGES];
-extern const double module_bucket_seconds[MODULE_BUCKETS];         /* upper bounds */
-void module_get_stats(const struct modules *modules, struct module_stats *ret_stats);

@@ -131,6 +131,8 @@ static struct {
 } world;
 static struct module_waiter the_waiter;
 const char *const module_stage_names[MODULE_STAGES] = { "login", "resolve", "manifest", "download", "unpack", "commit" };
+const char *const module_proof_names[MODULE_PROOFS] = { "none", "cosign-bundle" };
+const char *const module_reason_names[MODULE_PROOF_REASONS] = { "", "sig_other_digest" };
 const double module_bucket_seconds[MODULE_BUCKETS] = { 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60 };
 
 bool module_want_decode(const struct value *body, struct module_want **ret_want, struct error *err)
@@ -312,10 +314,19 @@ void module_unlisten(struct module_listener **listener)
         world.listener = NULL;
         free(TAKE(*listener));
 }
+void module_try_key(struct modules *modules, struct module_want *want, const struct module_caller *caller, module_done done, void *arg)
+{
+        (void)modules;
+        (void)want;
+        (void)caller;
+        done(arg, "{\"verdict\":\"verified\"}", NULL);
+}
 void module_get_stats(const struct modules *modules, struct module_stats *ret_stats)
 {
         (void)modules;
         *ret_stats = (struct module_stats){ .hits = 5, .store_bytes = 99 };
+        ret_stats->verifications[1][0] = 7;
+        ret_stats->verifications[0][1] = 3;
         ret_stats->stages[0].buckets[0] = 2;
         ret_stats->stages[0].buckets[MODULE_BUCKETS] = 1;
         ret_stats->stages[0].count = 3;
@@ -686,6 +697,8 @@ static void test_metrics(void **state)
         assert_non_null(strstr(plain.data, "wasmcached_pull_stage_seconds_bucket{stage=\"login\",le=\"1.0\"} 2\n"));
         assert_non_null(strstr(plain.data, "wasmcached_pull_stage_seconds_bucket{stage=\"login\",le=\"+Inf\"} 3\n"));
         assert_non_null(strstr(plain.data, "wasmcached_pull_stage_seconds_sum{stage=\"login\"} 1.500000\n"));
+        assert_non_null(strstr(plain.data, "wasmcached_verifications_total{format=\"cosign-bundle\",result=\"verified\",reason=\"\"} 7\n"));
+        assert_non_null(strstr(plain.data, "wasmcached_verifications_total{format=\"none\",result=\"refused\",reason=\"sig_other_digest\"} 3\n"));
         assert_non_null(strstr(plain.data, "wasmcached_build_info{version=\"9.9\"} 1\n"));
         assert_true(string_ends_with(open.data, "\n# EOF\n"));
         assert_null(strstr(plain.data, "# EOF"));

@@ -1,0 +1,284 @@
+/*
+ * How it goes: a want's own key and each rule whose pattern its name falls under, in whatever way it is written, become demands; the want remembers them for the configuration
+ *              they were made from. Verdicts are found by scope, target and demand.
+ * How it fails: a demand without a verdict is not met, whatever else is known.
+ * How it ends: verdicts go with the configuration and the process; they are never written down.
+ */
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+#include "demand.h"
+#include "pull.h"
+
+/* ---- which rules ---- */
+
+/* "HOST.:443" is "host": the same server, another spelling. */
+static void append_host(struct buffer *out, const char *host, size_t length, const char *const *default_ports)
+{
+        static const char *const hub[] = { "index.docker.io", "registry-1.docker.io", "registry.docker.io" };
+        char *lower = string_copy_bytes(host, length);
+        for (char *c = lower; *c; c++)
+                if (*c >= 'A' && *c <= 'Z')
+                        *c = (char)(*c + 32);
+        for (; *default_ports; default_ports++)
+                if (string_ends_with(lower, *default_ports)) {
+                        lower[strlen(lower) - strlen(*default_ports)] = '\0';
+                        break;
+                }
+        for (size_t end = strlen(lower); end > 0 && lower[end - 1] == '.'; end--)
+                lower[end - 1] = '\0';
+        const char *name = lower;
+        for (size_t i = 0; i < COUNT_OF(hub); i++)
+                if (strcmp(lower, hub[i]) == 0)
+                        name = "docker.io";
+        buffer_append_text(out, name);
+        free(lower);
+}
+
+static int hex_digit(char c)
+{
+        if (c >= '0' && c <= '9')
+                return c - '0';
+        char lower = (char)(c | 0x20);
+        return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+/* A path as the server will read it: escapes of what needs none undone, "//" as "/" (RFC 3986 6.2.2.2). */
+static void append_path(struct buffer *out, const char *path)
+{
+        for (char last = 0; *path; path++) {
+                char c = *path;
+                int high = c == '%' ? hex_digit(path[1]) : -1, low = high < 0 ? -1 : hex_digit(path[2]);
+                if (low >= 0 && high * 16 + low > ' ' && high * 16 + low < 0x7f) {
+                        c = (char)(high * 16 + low);
+                        path += 2;
+                }
+                if (c == '/' && last == '/')
+                        continue;
+                last = c;
+                buffer_append(out, &c, 1);
+        }
+}
+
+/* "host/path" however it was written: rules are about places, not about spellings. */
+static char *canonical_place(const struct module_want *want)
+{
+        static const char *const oci_ports[] = { ":443", ":80", NULL };
+        struct buffer out = { 0 };
+        if (want->kind == WANT_OCI) {
+                append_host(&out, want->reference.host, strlen(want->reference.host), oci_ports);
+                buffer_printf(&out, "/%s", want->reference.path);
+        } else if (want->kind == WANT_HTTP) {
+                const char *authority = strstr(want->name, "://") + 3, *path = authority + strcspn(authority, "/");
+                append_host(&out, authority, (size_t)(path - authority), oci_ports);
+                append_path(&out, path);
+        } else {
+                append_path(&out, want->path);
+        }
+        return buffer_take(&out);
+}
+
+static bool rule_fits(const struct trust_rule *rule, const struct module_want *want, const char *place)
+{
+        static const char *const ports[] = { ":443", ":80", NULL };
+        const char *pattern = rule->match, *scheme = strstr(pattern, "://");
+        if (scheme) {                             /* a pattern with a scheme is about that scheme */
+                static const char *const names[] = { [WANT_OCI] = "oci", [WANT_HTTP] = "http", [WANT_FILE] = "file" };
+                const char *name = want->kind == WANT_HTTP && string_starts_with(want->name, "https:") ? "https" : names[want->kind];
+                if (strncmp(pattern, name, (size_t)(scheme - pattern)) != 0 || name[scheme - pattern])
+                        return false;
+                pattern = scheme + 3;
+        } else if (want->kind == WANT_FILE) {
+                return fnmatch(pattern, place, 0) == 0;
+        }
+        struct buffer canonical = { 0 };
+        size_t host = strcspn(pattern, "/");
+        append_host(&canonical, pattern, host, ports);
+        buffer_append_text(&canonical, pattern + host);
+        CLEANUP(cleanup_free) char *text = buffer_take(&canonical);
+        return fnmatch(text, place, 0) == 0 || (want->kind != WANT_FILE && fnmatch(pattern, want->repository, 0) == 0);
+}
+
+/* ---- demands ---- */
+
+struct demands *demands_ref(struct demands *demands)
+{
+        if (demands)
+                demands->references++;
+        return demands;
+}
+
+void demands_unref(struct demands **demands_pointer)
+{
+        struct demands *demands = TAKE(*demands_pointer);
+        if (!demands || --demands->references > 0)
+                return;
+        for (size_t i = 0; i < demands->count; i++) {
+                trust_keys_unref(&demands->items[i].keys);
+                trust_policy_unref(&demands->items[i].policy);
+                free((void *)(uintptr_t)demands->items[i].rule);
+        }
+        free(demands);
+}
+
+static void make_id(const struct trust_keys *keys, const struct trust_policy *policy, const char *name, struct digest *ret_id)
+{
+        CLEANUP(hasher_free) struct hasher *hasher = hasher_new(DIGEST_SHA256);
+        hasher_update(hasher, trust_keys_get_digest(keys)->bytes, DIGEST_SHA256_BYTES);
+        hasher_update(hasher, trust_policy_get_digest(policy)->bytes, DIGEST_SHA256_BYTES);
+        hasher_update(hasher, name, strlen(name));
+        hasher_finish(hasher, ret_id);
+}
+
+void demand_make_id(const struct trust_keys *keys, const struct trust_policy *policy, struct digest *ret_id)
+{
+        make_id(keys, policy, "", ret_id);
+}
+
+static void demands_add(struct demands *demands, const struct module_want *want, struct trust_keys *keys, struct trust_policy *policy, const char *rule)
+{
+        struct demand *demand = &demands->items[demands->count++];
+        *demand = (struct demand){ .keys = trust_keys_ref(keys), .policy = trust_policy_ref(policy), .rule = rule ? string_copy(rule) : NULL };
+        make_id(keys, policy, trust_policy_get_options(policy)->identity != TRUST_IDENTITY_IGNORE ? want->name : "", &demand->id);
+}
+
+static struct demands *demands_new(const struct trust_setup *trust, const struct module_want *want)
+{
+        CLEANUP(demands_unref) struct demands *demands = memory_new(1, sizeof *demands + (trust->rule_count + 1) * sizeof *demands->items);
+        CLEANUP(cleanup_free) char *place = trust->rule_count > 0 ? canonical_place(want) : NULL;
+        demands->references = 1;
+        demands->generation = trust->generation;
+        if (want->key)
+                demands_add(demands, want, want->key, trust->policy, NULL);
+        for (size_t i = 0; i < trust->rule_count; i++) {
+                const struct trust_rule *rule = &trust->rules[i];
+                if (rule_fits(rule, want, place))
+                        demands_add(demands, want, rule->keys, rule->policy, rule->match);
+        }
+        CLEANUP(hasher_free) struct hasher *hasher = hasher_new(DIGEST_SHA256);
+        for (size_t i = 0; i < demands->count; i++)
+                hasher_update(hasher, demands->items[i].id.bytes, DIGEST_SHA256_BYTES);
+        hasher_finish(hasher, &demands->id);
+        return TAKE(demands);
+}
+
+struct demands *demands_of(const struct trust_setup *trust, struct module_want *want)
+{
+        if (!want->key && trust->rule_count == 0) {
+                demands_unref(&want->demands);
+                return NULL;
+        }
+        if (!want->demands || want->demands->generation != trust->generation) {
+                demands_unref(&want->demands);
+                want->demands = demands_new(trust, want);
+        }
+        return want->demands->count > 0 ? want->demands : NULL;
+}
+
+/* ---- verdicts ---- */
+
+enum { NAME_BYTES = 1 + DIGEST_BYTES_MAX + DIGEST_SHA256_BYTES };
+struct verdicts { struct map *map; };
+
+static void verdict_free(void *value)
+{
+        struct verdict *verdict = value;
+        free(verdict->where);
+        free(verdict->annotations);
+        free(verdict);
+}
+
+struct verdicts *verdicts_new(void)
+{
+        struct verdicts *verdicts = memory_new(1, sizeof *verdicts);
+        verdicts->map = map_new(verdict_free);
+        return verdicts;
+}
+
+void verdicts_free(struct verdicts **verdicts_pointer)
+{
+        struct verdicts *verdicts = TAKE(*verdicts_pointer);
+        if (verdicts)
+                map_free(&verdicts->map);
+        free(verdicts);
+}
+
+void verdicts_clear(struct verdicts *verdicts)
+{
+        map_free(&verdicts->map);
+        verdicts->map = map_new(verdict_free);
+}
+
+size_t verdicts_get_count(const struct verdicts *verdicts)
+{
+        return map_get_count(verdicts->map);
+}
+
+static void name_make(enum proof_scope scope, const struct digest *target, const struct digest *demand, uint8_t ret_name[NAME_BYTES])
+{
+        ret_name[0] = (uint8_t)scope;
+        memcpy(ret_name + 1, target->bytes, DIGEST_BYTES_MAX);
+        memcpy(ret_name + 1 + DIGEST_BYTES_MAX, demand->bytes, DIGEST_SHA256_BYTES);
+}
+
+void verdict_put(struct verdicts *verdicts, struct verdict *given)
+{
+        uint8_t name[NAME_BYTES];
+        if (map_get_count(verdicts->map) >= VERDICTS_MAX)
+                verdicts_clear(verdicts);         /* each is found again from its evidence */
+        struct verdict *verdict = memory_new(1, sizeof *verdict);
+        *verdict = *given;
+        given->where = given->annotations = NULL;
+        hex_format(verdict->fingerprint.bytes, DIGEST_SHA256_BYTES, verdict->fingerprint_hex);
+        name_make(verdict->scope, &verdict->target, &verdict->demand, name);
+        map_put(verdicts->map, name, sizeof name, verdict);
+}
+
+const struct verdict *verdict_find(const struct verdicts *verdicts, enum proof_scope scope, const struct digest *target, const struct demand *demand)
+{
+        uint8_t name[NAME_BYTES];
+        if (!digest_is_set(target))
+                return NULL;
+        name_make(scope, target, &demand->id, name);
+        return map_get(verdicts->map, name, sizeof name);
+}
+
+void verdicts_visit(const struct verdicts *verdicts, const struct digest *target, void (*each)(void *arg, const struct verdict *verdict), void *arg)
+{
+        size_t position = 0, key_bytes;
+        const void *key;
+        void *value;
+        while (map_next(verdicts->map, &position, &key, &key_bytes, &value))
+                if (digest_equal(&((const struct verdict *)value)->target, target))
+                        each(arg, value);
+}
+
+const struct verdict *demand_find_verdict(const struct verdicts *verdicts, const struct demand *demand, const struct proof_targets *targets)
+{
+        const struct verdict *verdict = NULL;
+        if (targets->is_image) {
+                if (targets->top)
+                        verdict = verdict_find(verdicts, PROOF_OF_MANIFEST, targets->top, demand);
+                if (trust_policy_get_options(demand->policy)->requires_top_level && targets->top && !digest_equal(targets->top, targets->manifest))
+                        return verdict;
+                if (!verdict)
+                        verdict = verdict_find(verdicts, PROOF_OF_MANIFEST, targets->manifest, demand);
+        } else {
+                verdict = verdict_find(verdicts, PROOF_OF_FILE, targets->module, demand);
+        }
+        return verdict ? verdict : verdict_find(verdicts, PROOF_OF_MODULE, targets->module, demand);
+}
+
+bool demands_are_met(const struct verdicts *verdicts, const struct demands *demands, const struct proof_targets *targets, const struct verdict **ret_first)
+{
+        const struct verdict *first = NULL;
+        for (size_t i = 0; demands && i < demands->count; i++) {
+                const struct verdict *verdict = demand_find_verdict(verdicts, &demands->items[i], targets);
+                if (!verdict)
+                        return false;
+                if (!first)
+                        first = verdict;
+        }
+        *ret_first = first;
+        return true;
+}

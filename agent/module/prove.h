@@ -1,0 +1,62 @@
+/*
+ * prove: what a pull must show of signatures before its content counts. Worker only. Evidence comes from the store first, then from the source, then from the module itself; the
+ * room `trust` judges it. [sig] 9.1, 9.2, 9.4
+ */
+#pragma once
+#include "pull.h"
+
+enum { PROVE_LOOK_MS = 15000, PROVE_CANDIDATES_MAX = 32, PROVE_BODY_MAX_BYTES = 1 << 20 };
+
+/* One signature object that was found or stored. */
+struct found {
+        struct digest target;
+        enum trust_form form;
+        struct buffer body;
+        char *signature, *log_entry, *where;
+        bool has_certificate, is_stored;
+        struct digest id;                         /* of the stored row, where somebody asked for it */
+};
+struct founds { struct found *items; size_t count; uint64_t bytes; };
+void found_fini(struct found *found);
+struct found *founds_add(struct founds *founds);                   /* zeroed */
+void founds_fini(struct founds *founds);
+/* A copy of a stored row; false (and nothing added) when it is of no form that is known. */
+bool founds_add_row(struct founds *founds, const struct store_evidence *row);
+struct trust_evidence found_get_evidence(const struct found *found);        /* borrowed */
+
+/* A demand that is met, and by what: an index into founds, SIZE_MAX = the module itself. */
+struct proven { enum proof_scope scope; struct digest target; size_t demand; struct trust_proof proof; char *where; enum trust_form form; size_t found; };
+
+struct proving {
+        const struct demands *demands;
+        bool *met;                                /* by demand */
+        struct trust_failure *failures;           /* by demand: the nearest miss */
+        struct founds founds;
+        struct proven *proofs; size_t proof_count;
+        struct buffer looked;                     /* what was looked at and what it said, for "looked at: …" */
+        struct error unreachable;                 /* the first place that could not be looked at; code ERROR_NONE = all could */
+        struct trust_budget budget;
+        bool has_tried_stored, has_news;          /* news: evidence that the store has not */
+        bool is_over_limit;
+        struct digest judged_module; bool is_module_judged;
+        struct digest body;                       /* of a url, as delivered: what lies beside it is about that */
+        unsigned tallies[MODULE_PROOFS][MODULE_PROOF_REASONS];
+};
+void proving_free(struct proving **proving);
+bool proving_is_done(const struct proving *proving);               /* every demand is met */
+/* Judges everything found about `target` under every demand that is not met. */
+void proving_judge(struct pull *pull, enum proof_scope scope, const struct trust_target *target, const struct digest *remembered_as);
+void proving_note_looked(struct proving *proving, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void proving_note_unreachable(struct proving *proving, const struct error *err);
+/* The one sentence; always false. */
+bool proving_refuse(struct pull *pull, struct error *err);
+
+/* The steps of a pull; true without demands. */
+bool prove_stored(struct pull *pull);                              /* by what is known and stored alone: false = not proved by that, no error */
+bool prove_image(struct pull *pull, struct error *err);            /* OCI, resolved: the manifest's signatures, before any byte of a layer */
+bool prove_body(struct pull *pull, bool is_module, struct error *err);     /* http(s), file: the body in pull->writer as it came */
+bool prove_module(struct pull *pull, struct error *err);           /* the end: what is still open is judged on the module, or refused */
+bool prove_save(struct pull *pull, struct error *err);             /* evidence and proofs into the store */
+/* prove_oci.c, prove_url.c: look-ups; what they find is in proving->founds, what they cannot see in ->looked and ->unreachable. */
+void prove_look_oci(struct pull *pull);
+void prove_look_sidecars(struct pull *pull, void (*arrived)(struct pull *pull, void *arg), void *arg);
