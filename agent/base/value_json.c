@@ -1,11 +1,14 @@
 /*
  * How it goes: one scan bounds depth and number of nodes before anything is allocated, then jansson reads strictly and its tree is copied into ours.
+ *              Integers beyond 64 bits, which jansson refuses and JSON does not, are written as reals for a second reading.
  * How it fails: with line and column and the kind of error; never with the text around it, which may be a secret.
  * How it ends: jansson's tree is released at once, ours by value_free.
  */
+#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wasmcached/base/buffer.h>
 #include <wasmcached/base/memory.h>
 #include "value_node.h"
 
@@ -107,6 +110,33 @@ static bool refuse_twice(const char *text, size_t end, int line, enum error_code
         return refuse(err, code, "JSON line %d: member \"%s\" is there twice", line < 1 ? 1 : line, shown);
 }
 
+/* "12345678901234567890" outside of strings becomes "12345678901234567890e0": the nearest double, as JavaScript, Go and protobuf read it (RFC 8259 6). */
+static void integers_widen(const char *text, size_t size_bytes, struct buffer *ret_text)
+{
+        bool is_string = false;
+
+        for (size_t i = 0, length; i < size_bytes; i += length) {
+                char digits[32] = "";
+
+                length = 1;
+                if (is_string && text[i] == '\\')
+                        length = i + 1 < size_bytes ? 2 : 1;
+                else if (text[i] == '"')
+                        is_string = !is_string;
+                else if (!is_string && strchr("-0123456789", text[i]) && text[i])
+                        while (i + length < size_bytes && text[i + length] && strchr("+-.0123456789eE", text[i + length]))
+                                length++;
+                buffer_append(ret_text, text + i, length);
+                if (length < 19 || memchr(text + i, '.', length) || memchr(text + i, 'e', length) || memchr(text + i, 'E', length))
+                        continue;
+                memcpy(digits, text + i, length < sizeof digits - 1 ? length : sizeof digits - 1);
+                errno = 0;
+                strtoll(digits, NULL, 10);
+                if (errno == ERANGE)
+                        buffer_append_text(ret_text, "e0");
+        }
+}
+
 bool json_parse(const char *text, size_t size_bytes, enum error_code code, struct value **ret_value, struct error *err)
 {
         static const struct { enum json_error_code code; const char *words; } kinds[] = {
@@ -123,7 +153,14 @@ bool json_parse(const char *text, size_t size_bytes, enum error_code code, struc
 
         if (!shape_check(text, size_bytes, code, err))
                 return false;
+        CLEANUP(buffer_fini_secret) struct buffer widened = { 0 };
         json_t *tree = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+        if (!tree && json_error_code(&error) == json_error_numeric_overflow) {
+                integers_widen(text, size_bytes, &widened);
+                text = widened.data;
+                size_bytes = widened.used;
+                tree = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+        }
         if (!tree) {
                 if (json_error_code(&error) == json_error_duplicate_key && error.position > 0 && (size_t)error.position <= size_bytes)
                         return refuse_twice(text, (size_t)error.position, error.line, code, err);

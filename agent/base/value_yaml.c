@@ -53,7 +53,10 @@ static void plain_resolve(struct value *node)
         } else if (count > 0 && digits[count] == '\0' && (digits[0] != '0' || count == 1)) {
                 errno = 0;
                 node->integer = strtoll(node->text, NULL, 10);
-                node->kind = errno == 0 ? VALUE_INT : VALUE_TEXT;
+                node->kind = errno == 0 ? VALUE_INT : VALUE_REAL;
+                node->real = errno == 0 ? 0 : strtod(node->text, NULL);
+                if (node->kind == VALUE_REAL && !isfinite(node->real))
+                        node->kind = VALUE_TEXT;
         } else if (count > 0 && (digits[0] != '0' || digits[1] == '.') && strspn(digits, "0123456789.eE+-") == strlen(digits)) {
                 node->real = strtod(node->text, &end);
                 node->kind = *end == '\0' && isfinite(node->real) ? VALUE_REAL : VALUE_TEXT;

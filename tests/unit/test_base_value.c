@@ -37,7 +37,7 @@ static const struct { const char *text; size_t length; const char *says; } json_
         { T("\xef\xbb\xbf{}"), "" }, { T(" \xef\xbb\xbf{}"), "" }, { T("{\0}"), "" }, { T("\0{}"), "" }, { T("{\"a\":\0001}"), "" }, { T("{}\0\0"), "" }, { T("{}\n\0"), "" }, { T("\"\\udc00\""), "" }, { T("\"\\ud800x\""), "" },
         { T("\"\\ud800\\u0041\""), "" }, { T("\"\\udbff\\ue000\""), "" }, { T("\"\xed\xbf\xbf\""), "UTF-8" }, { T("\"\xf4\x90\x80\x80\""), "UTF-8" }, { T("{\"\xff\":1}"), "UTF-8" }, { T("-Infinity"), "" }, { T("Infinity"), "" },
         { T("{\"a\":-NaN}"), "" }, { T("nan"), "" }, { T("{\"\\u00e9\":1,\"\xc3\xa9\":2}"), "there twice" }, { T("[{\"a\":[{\"b\\/\":1,\"b/\":2}]}]"), "there twice" }, { T("{\"\":1,\"\":2}"), "there twice" },
-        { T("{} /**/"), "more after the end" }, { T("{}\x0b"), "" }, { T("\x0c{}"), "" }, { T("1\xc2\xa0"), "" }, { T("-"), "" }, { T("1."), "" }, { T("1e"), "" }, { T("-9223372036854775809"), "too large" }, { T("\"\\x41\""), "" }, { T("\"\\u12g4\""), "" }, { T("9223372036854775808"), "too large" }, { T("1e999"), "too large" }, { T("\"\n\""), "" }, { T("\n\n  " SECRET), "line 3" },
+        { T("{} /**/"), "more after the end" }, { T("{}\x0b"), "" }, { T("\x0c{}"), "" }, { T("1\xc2\xa0"), "" }, { T("-"), "" }, { T("1."), "" }, { T("1e"), "" }, { T("\"\\x41\""), "" }, { T("\"\\u12g4\""), "" }, { T("1e999"), "too large" }, { T("\"\n\""), "" }, { T("\n\n  " SECRET), "line 3" },
 };
 
 static void test_json_refusals(void **state)
@@ -61,6 +61,29 @@ static void test_yaml_refusals(void **state)
         (void)state;
         for (size_t i = 0; i < COUNT_OF(yaml_refusals); i++)
                 expect_refusal(yaml_parse, yaml_refusals[i].text, strlen(yaml_refusals[i].text), yaml_refusals[i].says);
+}
+
+/* Integers beyond 64 bits are the nearest double; what looks like one in a string is a string, and refusals see the text as it came. */
+static void test_wide_integers(void **state)
+{
+        (void)state;
+        static const struct { const char *text, *written; } rows[] = {
+                { "9223372036854775807", "9223372036854775807" }, { "-9223372036854775808", "-9223372036854775808" }, { "9223372036854775808", "9.223372036854776e+18" },
+                { "{\"n\":12345678901234567890,\"s\":\"\\\"12345678901234567890\",\"m\":-9223372036854775809,\"k\":7}",
+                  "{\"n\":1.2345678901234567e+19,\"s\":\"\\\"12345678901234567890\",\"m\":-9.223372036854776e+18,\"k\":7}" },
+                { "[1000000000000000000000000000000000000000000,1e30,18446744073709551616.5]", "[1e+42,1e+30,1.8446744073709552e+19]" },
+        };
+        for (size_t i = 0; i < COUNT_OF(rows); i++) {
+                CLEANUP(value_free) struct value *value = NULL;
+                CLEANUP(buffer_fini) struct buffer out = { 0 };
+                struct json_writer writer = { .out = &out };
+                struct error err;
+                assert_true(json_parse(rows[i].text, strlen(rows[i].text), ERROR_BAD_URL, &value, &err));
+                json_put_value(&writer, NULL, value);
+                assert_string_equal(out.data, rows[i].written);
+        }
+        expect_refusal(json_parse, T("[12345678901234567890, 1e999]"), "too large");
+        expect_refusal(json_parse, T("{\"a\":12345678901234567890,\"bb\":1,\"bb\":2}"), "member \"bb\" is there twice");
 }
 
 /* `depth` brackets round a number. */
@@ -133,7 +156,7 @@ static void test_many_keys(void **state)
 static const struct { const char *yaml; enum value_kind kind; const char *json; } scalars[] = {
         { "null", VALUE_NULL, "null" }, { "~", VALUE_NULL, "null" }, { "", VALUE_NULL, "null" }, { "true", VALUE_BOOL, "true" }, { "False", VALUE_BOOL, "false" }, { "yes", VALUE_TEXT, "\"yes\"" },
         { "off", VALUE_TEXT, "\"off\"" }, { "0", VALUE_INT, "0" }, { "-7", VALUE_INT, "-7" }, { "+7", VALUE_INT, "7" }, { "0666", VALUE_TEXT, "\"0666\"" }, { "0o17", VALUE_TEXT, "\"0o17\"" },
-        { "0x1f", VALUE_TEXT, "\"0x1f\"" }, { "9223372036854775807", VALUE_INT, "9223372036854775807" }, { "9223372036854775808", VALUE_TEXT, "\"9223372036854775808\"" }, { "1.5", VALUE_REAL, "1.5" },
+        { "0x1f", VALUE_TEXT, "\"0x1f\"" }, { "9223372036854775807", VALUE_INT, "9223372036854775807" }, { "9223372036854775808", VALUE_REAL, "9.223372036854776e+18" }, { "1.5", VALUE_REAL, "1.5" },
         { "0.1", VALUE_REAL, "0.1" }, { "1e3", VALUE_REAL, "1000" }, { "1e999", VALUE_TEXT, "\"1e999\"" }, { "1-2", VALUE_TEXT, "\"1-2\"" }, { "1.2.3", VALUE_TEXT, "\"1.2.3\"" }, { ".inf", VALUE_TEXT, "\".inf\"" },
         { "30s", VALUE_TEXT, "\"30s\"" }, { "\"7\"", VALUE_TEXT, "\"7\"" }, { "'null'", VALUE_TEXT, "\"null\"" }, { "2026-01-01", VALUE_TEXT, "\"2026-01-01\"" }, { "|\n  a\n  b\n", VALUE_TEXT, "\"a\\nb\\n\"" },
         { "-", VALUE_LIST, "[null]" }, { "[]", VALUE_LIST, "[]" }, { "{}", VALUE_MAP, "{}" }, { "{b: [1, {c: d}]}", VALUE_MAP, "{\"b\":[1,{\"c\":\"d\"}]}" },
@@ -255,7 +278,7 @@ static void test_writer(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_json_refusals), cmocka_unit_test(test_yaml_refusals), cmocka_unit_test(test_bounds), cmocka_unit_test(test_many_keys), cmocka_unit_test(test_yaml_scalars),
+                cmocka_unit_test(test_json_refusals), cmocka_unit_test(test_wide_integers), cmocka_unit_test(test_yaml_refusals), cmocka_unit_test(test_bounds), cmocka_unit_test(test_many_keys), cmocka_unit_test(test_yaml_scalars),
                 cmocka_unit_test(test_readers), cmocka_unit_test(test_writer),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
