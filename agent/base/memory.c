@@ -78,6 +78,23 @@ bool string_ends_with(const char *text, const char *suffix)
         return length >= suffix_length && memcmp(text + length - suffix_length, suffix, suffix_length) == 0;
 }
 
+bool string_is_dns(const char *text, size_t max_bytes, bool with_dots)
+{
+        size_t length = strlen(text);
+        if (length == 0 || length > max_bytes)
+                return false;
+
+        for (size_t i = 0; i < length; i++) {
+                char c = text[i];
+                bool alphanumeric = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+                bool at_edge = i == 0 || i + 1 == length || text[i - 1] == '.' || text[i + 1] == '.';
+                if (alphanumeric || (c == '-' && !at_edge) || (c == '.' && with_dots && !at_edge))
+                        continue;
+                return false;
+        }
+        return true;
+}
+
 bool bytes_equal_consttime(const void *a, const void *b, size_t size_bytes)
 {
         const unsigned char *left = a, *right = b;

@@ -11,31 +11,14 @@
 #include "demand.h"
 #include "want.h"
 
-static bool bytes_are_dns(const char *text, size_t max_bytes, bool with_dots)
-{
-        size_t length = strlen(text);
-        if (length == 0 || length > max_bytes)
-                return false;
-
-        for (size_t i = 0; i < length; i++) {
-                char c = text[i];
-                bool alphanumeric = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-                bool at_edge = i == 0 || i + 1 == length || text[i - 1] == '.' || text[i + 1] == '.';
-                if (alphanumeric || (c == '-' && !at_edge) || (c == '.' && with_dots && !at_edge))
-                        continue;
-                return false;
-        }
-        return true;
-}
-
 bool want_is_dns_label(const char *text)
 {
-        return bytes_are_dns(text, 63, false);
+        return string_is_dns(text, 63, false);
 }
 
 bool want_is_dns_subdomain(const char *text)
 {
-        return bytes_are_dns(text, 253, true);
+        return string_is_dns(text, 253, true);
 }
 
 /* Length of "scheme" when `url` begins with "scheme://" (RFC 3986 3.1), else 0. */

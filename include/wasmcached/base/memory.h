@@ -25,6 +25,8 @@ bool string_equal(const char *a, const char *b);
 bool string_starts_with(const char *text, const char *prefix);
 bool string_starts_with_nocase(const char *text, const char *prefix);
 bool string_ends_with(const char *text, const char *suffix);
+/* Labels of a-z, 0-9 and inner '-' (RFC 1123, as Kubernetes names things), joined by single dots if `with_dots`; 1 to `max_bytes` bytes. */
+bool string_is_dns(const char *text, size_t max_bytes, bool with_dots);
 /* Same time whatever the contents (secrets, MACs). */
 bool bytes_equal_consttime(const void *a, const void *b, size_t size_bytes);
 
