@@ -188,9 +188,10 @@ static void plugin_take(struct plugins *plugins, struct source *source, struct p
         source->seen++;
         if (plugin_is_same(entry->plugin, plugin))
                 return;
-        CLEANUP(plugin_unref) struct plugin *old = entry->plugin;          /* until it is out of the index */
+        struct plugin *old = entry->plugin;               /* until it is out of the index */
         entry->plugin = TAKE(taken);
         object_settle(plugins, object, before, changes);
+        plugin_unref(&old);
 }
 
 /* Those of the source in this object that the change under way did not have; the object goes with its last entry. True if it went. */

@@ -23,6 +23,9 @@ static const struct { const char *spec, *field, *says; bool is_placed; enum erro
         { "url: 'ftp://x/y'",                            "spec.url", "scheme \"ftp\" is not supported", PLACED, ERROR_BAD_URL },
         { "url: '%zz'",                                  "spec.url", "", PLACED, ERROR_BAD_URL },
         { "url: 'oci://u:p@r.example/a:1'",              "spec.url", "", PLACED, ERROR_BAD_URL },
+        { "url: '/abs/path'",                            "spec.url", "", PLACED, ERROR_BAD_URL },
+        { "url: 'oci://r.example/a:1#frag'",             "spec.url", "", PLACED, ERROR_BAD_URL },
+        { "url: 'oci://r.example/A:1'",                  "spec.url", "", PLACED, ERROR_BAD_URL },
         { "url: 'oci://r.example/a b'",                  "spec.url", "blank", PLACED, ERROR_BAD_URL },
         { "url: 'https://h.example/m.wasm?x=1'",         "spec.url", "query", PLACED, ERROR_BAD_URL },
         { "url: 'file://opt/m.wasm'",                    "spec.url", "absolute path", PLACED, ERROR_BAD_URL },
@@ -37,6 +40,9 @@ static const struct { const char *spec, *field, *says; bool is_placed; enum erro
         { URL ", imagePullSecret: " S253 "x",            "spec.imagePullSecret", "at most 253", PLACED, ERROR_BAD_REQUEST },
         { URL ", imagePullSecret: other/regcred",        "spec.imagePullSecret", "plain name", PLACED, ERROR_BAD_REQUEST },
         { URL ", imagePullSecret: 'kubernetes://regcred'", "spec.imagePullSecret", "plain name", PLACED, ERROR_BAD_REQUEST },
+        { URL ", imagePullSecret: 'kubernetes://other/regcred'", "spec.imagePullSecret", "plain name", PLACED, ERROR_BAD_REQUEST },
+        { URL ", imagePullSecret: 'kubernetes-gateway://a/b'", "spec.imagePullSecret", "plain name", PLACED, ERROR_BAD_REQUEST },
+        { URL ", imagePullSecret: 'invalid://x'",        "spec.imagePullSecret", "plain name", PLACED, ERROR_BAD_REQUEST },
         { URL ", imagePullSecret: 'configmap://x'",      "spec.imagePullSecret", "plain name", PLACED, ERROR_BAD_REQUEST },
         { URL ", imagePullSecret: [a]",                  "spec.imagePullSecret", "must be a string, not a list", PLACED, ERROR_BAD_REQUEST },
         { URL ", verificationKey: 'x'",                  "spec.verificationKey", "PEM", PLACED, ERROR_BAD_KEY },
@@ -199,7 +205,7 @@ static void test_envelopes(void **state)
 
 /* What other tools accept and we do, too: accepted as it stands. */
 static const char *const accepted[] = {
-        URL, "url: r.example/a", "url: 'localhost:5000/a/b:1'", "url: 'host:5000/x:v1'", "url: '10.0.0.1:5000/x:v1'", "url: 'OCI://r.example/a:1'", "url: 'HTTP://H.example/m'",
+        URL, "url: r.example/a", "url: 'localhost:5000/a/b:1'", "url: 'host:5000/x:v1'", "url: '10.0.0.1:5000/x:v1'", "url: 'OCI://r.example/a:1'", "url: 'HTTP://H.example/m'", "url: 'FILE:///x'", "url: 'ubuntu:22.04'", "url: 'localhost:5000/x'",
         "url: 'https://h.example:8443/m.wasm'", "url: 'file:///opt/m.wasm'", "url: ubuntu", URL ", sha256: ''", URL ", sha256: " HEX, URL ", sha256: null",
         URL ", imagePullPolicy: UNSPECIFIED_POLICY", URL ", imagePullPolicy: null", URL ", imagePullSecret: null", URL ", imagePullSecret: " S253, URL ", verificationKey: ''",
         URL ", pluginConfig: {}", URL ", pluginConfig: null", URL ", pluginName: " X256, URL ", pluginName: null", URL ", phase: null", URL ", priority: null",
@@ -339,6 +345,22 @@ static void test_counts(void **state)
                 }
 }
 
+/* What is ignored is read all the same. */
+static void test_lua_code(void **state)
+{
+        (void)state;
+        for (size_t more = 0; more < 2; more++) {
+                CLEANUP(cleanup_free) char *code = memory_new(65536 + more + 1, 1);
+                memset(code, 'x', 65536 + more);
+                CLEANUP(cleanup_free) char *spec = string_format("lua: {inlineCode: %s}", code);
+                CLEANUP(plugin_unref) struct plugin *plugin = plugin_of("TrafficExtension", "team", "p", spec);
+                if (more)
+                        expect_problem(plugin, "a long lua", "spec.lua.inlineCode", "at most 65536");
+                else
+                        assert_int_equal(plugin->state, PLUGIN_IGNORED);
+        }
+}
+
 /* Characters, not bytes, where the CRD counts characters. */
 static void test_characters(void **state)
 {
@@ -392,7 +414,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_refusals), cmocka_unit_test(test_extension_refusals), cmocka_unit_test(test_envelopes), cmocka_unit_test(test_accepted), cmocka_unit_test(test_fields),
-                cmocka_unit_test(test_refused_keeps), cmocka_unit_test(test_counts), cmocka_unit_test(test_characters), cmocka_unit_test(test_fingerprint), cmocka_unit_test(test_is_resource),
+                cmocka_unit_test(test_refused_keeps), cmocka_unit_test(test_counts), cmocka_unit_test(test_lua_code), cmocka_unit_test(test_characters), cmocka_unit_test(test_fingerprint), cmocka_unit_test(test_is_resource),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,8 @@ static const struct { const char *namespace, *spec, *asks, *labels; enum plugin_
         { "team",         SELECTOR("app: a"),                       "team", WAYPOINT " app=a",     PLUGIN_FIT_TARGETS_ONLY },
         { "team",         GATEWAY("gw"),                            "team", WAYPOINT,              PLUGIN_FIT_YES },
         { "istio-system", GATEWAY("gw"),                            "team", WAYPOINT,              PLUGIN_FIT_TARGETS },
+        { "team",         URL ", targetRef: {kind: Service, name: svc}", "team", WAYPOINT,         PLUGIN_FIT_YES },
+        { "team",         URL ", targetRefs: [{kind: Service, name: x}, {kind: Service, name: svc}]", "team", WAYPOINT, PLUGIN_FIT_YES },
         { "istio-system", CLASS("istio-waypoint"),                  "team", WAYPOINT,              PLUGIN_FIT_YES },
         { "team",         CLASS("istio-waypoint"),                  "team", WAYPOINT,              PLUGIN_FIT_TARGETS },
         { "istio-system", CLASS("istio"),                           "team", WAYPOINT,              PLUGIN_FIT_TARGETS },
