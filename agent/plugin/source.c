@@ -111,7 +111,7 @@ static bool request_decode(const struct plugin *plugin, const struct source *sou
         return json_parse(text.data, text.used, ERROR_BAD_REQUEST, &body, err) && module_want_decode(body, ret_want, err);
 }
 
-/* "sha256: is not …" → SOURCE_SHA256; what names no member is about the url. *ret_detail is the sentence without the name. */
+/* "sha256: is not …" → SOURCE_SHA256; what names no member is about the key if its code says so, else about the url. *ret_detail is the sentence without the name. */
 static size_t blame(const struct source *sources, const struct error *err, const char **ret_detail)
 {
         for (size_t i = 0; i < SOURCES; i++) {
@@ -122,7 +122,7 @@ static size_t blame(const struct source *sources, const struct error *err, const
                 }
         }
         *ret_detail = err->text;
-        return SOURCE_URL;
+        return err->code == ERROR_BAD_KEY && sources[SOURCE_KEY].text ? SOURCE_KEY : SOURCE_URL;
 }
 
 /* Ends: each round takes one member away, and a request of the stand-in url alone is good. */
