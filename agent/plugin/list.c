@@ -9,7 +9,7 @@
 #include <wasmcached/loop.h>
 #include "set.h"
 
-enum { CURSOR_MAX_BYTES = 4096, CURSOR_TEXTS = 5 };
+enum { CURSOR_MAX_BYTES = 4096 };
 
 /* What rows are sorted by; `nth` tells several of one source apart. */
 struct cursor { const char *namespace, *name; int kind; const char *source; unsigned nth; };
@@ -120,28 +120,22 @@ static size_t row_find(const struct plugins *plugins, const struct cursor *curso
         return low;
 }
 
-bool plugins_list(struct plugins *plugins, const char *namespace, const char *after, size_t limit, plugin_each each, void *arg, char **ret_after, struct error *err)
+bool plugins_list(struct plugins *plugins, const struct plugin_page *page, char **ret_after, struct error *err)
 {
         ON_LOOP();
         CLEANUP(cleanup_free) char *bytes = NULL;
+        const char *namespace = page->namespace;
         struct cursor cursor = { namespace ? namespace : "", "", 0, "", 0 };
-        if (after && !cursor_parse(after, &bytes, &cursor))
+        if (page->after && !cursor_parse(page->after, &bytes, &cursor))
                 return refuse(err, ERROR_BAD_REQUEST, "continue: give the \"continue\" of the page before, unchanged");
-        if (after && namespace && strcmp(cursor.namespace, namespace) != 0)
+        if (page->after && namespace && strcmp(cursor.namespace, namespace) != 0)
                 return refuse(err, ERROR_BAD_REQUEST, "continue: is of a listing of another namespace; begin again without it");
 
         rows_make(plugins);
-        size_t first = row_find(plugins, &cursor, after != NULL), shown = 0;
-        *ret_after = NULL;
-        for (size_t i = first; i < plugins->entry_count; i++) {
-                if (namespace && strcmp(plugins->rows[i].row.plugin->namespace, namespace) != 0)
-                        break;
-                if (shown == limit) {
-                        *ret_after = shown > 0 ? cursor_format(&plugins->rows[i - 1]) : NULL;
-                        break;
-                }
-                each(arg, &plugins->rows[i].row);
-                shown++;
-        }
+        size_t i = row_find(plugins, &cursor, page->after != NULL), left = plugins->entry_count - i, last = i + (page->limit < left ? page->limit : left);
+        for (; i < last && (!namespace || strcmp(plugins->rows[i].row.plugin->namespace, namespace) == 0); i++)
+                page->each(page->arg, &plugins->rows[i].row);
+        bool is_more = i == last && i < plugins->entry_count && (!namespace || strcmp(plugins->rows[i].row.plugin->namespace, namespace) == 0);
+        *ret_after = is_more && i > 0 ? cursor_format(&plugins->rows[i - 1]) : NULL;
         return true;
 }

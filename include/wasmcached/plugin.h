@@ -1,6 +1,6 @@
 /*
  * plugin: WasmPlugin and TrafficExtension resources: decode, validate, select, order, chain (contract section 5). Pure: reads no file, asks nobody, pulls nothing.
- * Decoding may be done on a worker; everything about `struct plugins` is loop only.
+ * Loop only, all of it.
  */
 #pragma once
 #include <wasmcached/base.h>
@@ -96,9 +96,10 @@ void plugins_select(struct plugins *plugins, const struct plugin_workload *workl
 
 struct plugin_row { const struct plugin *plugin; const char *source, *shadowed_by; };      /* shadowed_by: the source of the same object that counts; NULL */
 typedef void (*plugin_each)(void *arg, const struct plugin_row *row);
-/* Every resource (of `namespace`, NULL = all) by namespace, name, kind, source; at most `limit` after the row that `after` (NULL = first) stands for.
-   *ret_after is what continues (free) or NULL at the end. ERROR_BAD_REQUEST for an `after` that is none of ours. */
-bool plugins_list(struct plugins *plugins, const char *namespace, const char *after, size_t limit, plugin_each each, void *arg, char **ret_after, struct error *err);
+/* Every resource by namespace, name, kind, source: each(arg, row) at most `limit` times (from 1). *ret_after is what continues (free) or NULL at the end.
+   ERROR_BAD_REQUEST for an `after` that is none of ours. */
+struct plugin_page { const char *namespace, *after; size_t limit; plugin_each each; void *arg; };      /* namespace NULL = all; after NULL = from the first */
+bool plugins_list(struct plugins *plugins, const struct plugin_page *page, char **ret_after, struct error *err);
 
 /* ---- JSON, contract section 2 ---- */
 enum plugin_progress { PLUGIN_PULLING, PLUGIN_READY, PLUGIN_FAILED };

@@ -54,7 +54,7 @@ static void check_set(const struct plugin *plugin, struct plugins *plugins)
         char *after = NULL;
         struct error err;
         json_open_list(&writer, NULL);
-        must(plugins_list(plugins, NULL, NULL, 1, each, &writer, &after, &err) && !after);
+        must(plugins_list(plugins, &(struct plugin_page){ NULL, NULL, 1, each, &writer }, &after, &err) && !after);
         json_close_list(&writer);
         must_be_json(&text);
 }

@@ -4,6 +4,7 @@
 #define HEX "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define HEX_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 #define URL "url: \"oci://r.example/a:v1\""
+#define KEY "-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8nXRh950IZbRj8Ra/N9sbqOPZrfM\\n5/KAQN0/KjHcorm/J5yctVd7iEcnessRQjU917hmKO6JWVGHpDguIyakZA==\\n-----END PUBLIC KEY-----\\n"
 #define S63 "a23456789012345678901234567890123456789012345678901234567890123"
 #define S253 S63 "." S63 "." S63 "." "a234567890123456789012345678901234567890123456789012345678901"
 #define X16 "xxxxxxxxxxxxxxxx"
@@ -207,7 +208,7 @@ static void test_envelopes(void **state)
 static const char *const accepted[] = {
         URL, "url: r.example/a", "url: 'localhost:5000/a/b:1'", "url: 'host:5000/x:v1'", "url: '10.0.0.1:5000/x:v1'", "url: 'OCI://r.example/a:1'", "url: 'HTTP://H.example/m'", "url: 'FILE:///x'", "url: 'ubuntu:22.04'", "url: 'localhost:5000/x'",
         "url: 'https://h.example:8443/m.wasm'", "url: 'file:///opt/m.wasm'", "url: ubuntu", URL ", sha256: ''", URL ", sha256: " HEX, URL ", sha256: null",
-        URL ", imagePullPolicy: UNSPECIFIED_POLICY", URL ", imagePullPolicy: null", URL ", imagePullSecret: null", URL ", imagePullSecret: " S253, URL ", verificationKey: ''",
+        URL ", imagePullPolicy: UNSPECIFIED_POLICY", URL ", imagePullPolicy: null", URL ", imagePullSecret: null", URL ", imagePullSecret: " S253, URL ", verificationKey: ''", URL ", verificationKey: \"" KEY "\"",
         URL ", pluginConfig: {}", URL ", pluginConfig: null", URL ", pluginName: " X256, URL ", pluginName: null", URL ", phase: null", URL ", priority: null",
         URL ", priority: 9223372036854775807", URL ", priority: -9223372036854775808", URL ", selector: {}", URL ", selector: null", URL ", selector: {matchLabels: {}}",
         URL ", selector: {matchLabels: null}", URL ", selector: {matchLabels: {a: ''}}", URL ", selector: {matchLabels: {a: " S63 "}}", URL ", match: []", URL ", match: null",

@@ -54,7 +54,7 @@ static void test_resources(void **state)
         CLEANUP(cleanup_free) char *more = NULL;
         struct error err;
         json_open_list(&writer, NULL);
-        assert_true(plugins_list(plugins, NULL, NULL, 100, each_resource, &writer, &more, &err));
+        assert_true(plugins_list(plugins, &(struct plugin_page){ NULL, NULL, 100, each_resource, &writer }, &more, &err));
         json_close_list(&writer);
         assert_string_equal(text.data,
                 "[{\"kind\":\"TrafficExtension\",\"namespace\":\"team\",\"name\":\"l\",\"source\":\"b.yaml\",\"state\":\"ignored\",\"problems\":[]},"

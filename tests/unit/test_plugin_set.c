@@ -1,5 +1,6 @@
 /* The set of resources: sources, the same object twice, replacement of all of a source, what is told of changes, and the listing with its continuation. */
 #include "plugin_tools.h"
+#include <malloc.h>
 
 #define URL "url: r.example/a"
 
@@ -42,7 +43,7 @@ static void expect_list(struct plugins *plugins, const char *namespace, const ch
         struct buffer text = { 0 };
         CLEANUP(cleanup_free) char *more = NULL;
         struct error err;
-        assert_true(plugins_list(plugins, namespace, NULL, 1000, each_row, &text, &more, &err));
+        assert_true(plugins_list(plugins, &(struct plugin_page){ namespace, NULL, 1000, each_row, &text }, &more, &err));
         assert_null(more);
         CLEANUP(cleanup_free) char *found = buffer_take(&text);
         assert_string_equal(found, expected);
@@ -197,13 +198,13 @@ static void test_pages(void **state)
                         unsigned pages = 0;
                         do {
                                 char *next;
-                                assert_true(plugins_list(plugins, namespace, after, limit, each_row, &paged, &next, &err));
+                                assert_true(plugins_list(plugins, &(struct plugin_page){ namespace, after, limit, each_row, &paged }, &next, &err));
                                 assert_true(!next || next[strspn(next, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")] == '\0');
                                 free(after);
                                 after = next;
                         } while (after && ++pages < 30);
                         char *none;
-                        assert_true(plugins_list(plugins, namespace, NULL, 1000, each_row, &whole, &none, &err));
+                        assert_true(plugins_list(plugins, &(struct plugin_page){ namespace, NULL, SIZE_MAX, each_row, &whole }, &none, &err));
                         assert_null(none);
                         assert_string_equal(paged.data, whole.data);
                         assert_int_equal(pages, ((narrow ? 20 : 25) - 1) / limit);
@@ -212,11 +213,11 @@ static void test_pages(void **state)
         CLEANUP(buffer_fini) struct buffer text = { 0 };
         CLEANUP(cleanup_free) char *after = NULL, *none = NULL;
         struct error err;
-        assert_true(plugins_list(plugins, "other", NULL, 2, each_row, &text, &after, &err));
+        assert_true(plugins_list(plugins, &(struct plugin_page){ "other", NULL, 2, each_row, &text }, &after, &err));
         assert_true(plugins_remove(plugins, "s", PLUGIN_WASM_PLUGIN, "other", "p05"));
         plugins_put(plugins, "s", wasm("other", "p00a", ""));
         plugins_put(plugins, "s", wasm("other", "p06", ""));
-        assert_true(plugins_list(plugins, "other", after, 100, each_row, &text, &none, &err));
+        assert_true(plugins_list(plugins, &(struct plugin_page){ "other", after, 100, each_row, &text }, &none, &err));
         assert_string_equal(text.data, "other/p00@s other/p05@s other/p06@s other/p10@s other/p15@s other/p20@s");
         expect_list(plugins, "nobody", "");
         expect_list(plugins, "othe", "");
@@ -224,19 +225,38 @@ static void test_pages(void **state)
         char *untouched = NULL;
         static const char *const bad[] = { "", "!", "AAAA", "dGVhbQ", "dGVhbQBwMDEAcwA5IDA", "dGVhbQBwMDEAcwAxIDAx+", "dGVhbQBwMDEAcwAxIA", "dGVhbQBwMDEAcwAxIDAx eA" };
         for (size_t i = 0; i < COUNT_OF(bad); i++)
-                if (plugins_list(plugins, NULL, bad[i], 10, each_row, &text, &untouched, &err) || err.code != ERROR_BAD_REQUEST || !strstr(err.text, "continue"))
+                if (plugins_list(plugins, &(struct plugin_page){ NULL, bad[i], 10, each_row, &text }, &untouched, &err) || err.code != ERROR_BAD_REQUEST || !strstr(err.text, "continue"))
                         fail_msg("\"%s\" → %s", bad[i], err.text);
-        assert_false(plugins_list(plugins, "team", after, 10, each_row, &text, &untouched, &err));
+        assert_false(plugins_list(plugins, &(struct plugin_page){ "team", after, 10, each_row, &text }, &untouched, &err));
         CLEANUP(cleanup_free) char *huge = memory_new(10000, 1);
         memset(huge, 'A', 9999);
-        assert_false(plugins_list(plugins, NULL, huge, 10, each_row, &text, &untouched, &err));
+        assert_false(plugins_list(plugins, &(struct plugin_page){ NULL, huge, 10, each_row, &text }, &untouched, &err));
+}
+
+/* 10 000 plugins of ordinary size: at most 2 KiB each, index and texts included. Sanitizers and valgrind count otherwise. */
+static void test_memory(void **state)
+{
+        (void)state;
+        enum { COUNT = 10000 };
+        CLEANUP(plugins_free) struct plugins *plugins = plugins_new(&(struct plugins_options){ 0 });
+        CLEANUP(cleanup_free) struct plugin **items = memory_new(COUNT, sizeof *items);
+        size_t before = mallinfo2().uordblks;
+        for (unsigned i = 0; i < COUNT; i++) {
+                CLEANUP(cleanup_free) char *namespace = string_format("ns%u", i % 100), *name = string_format("plugin-%u", i);
+                items[i] = wasm(namespace, name, ", selector: {matchLabels: {app: web}}, pluginConfig: {a: 1, b: text}, match: [{mode: SERVER, ports: [{number: 8080}]}], vmConfig: {env: [{name: A, value: x}]}");
+        }
+        plugins_replace(plugins, "kube", items, COUNT);
+        size_t after = mallinfo2().uordblks;
+        if (after > before)
+                assert_in_range((after - before) / COUNT, 0, 2048);
+        assert_int_equal(plugins_get_count(plugins), COUNT);
 }
 
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_put_and_remove), cmocka_unit_test(test_replace), cmocka_unit_test(test_shadows), cmocka_unit_test(test_repeats), cmocka_unit_test(test_told_after),
-                cmocka_unit_test(test_pages),
+                cmocka_unit_test(test_pages), cmocka_unit_test(test_memory),
         };
         int failed = cmocka_run_group_tests(tests, NULL, NULL);
         buffer_fini(&told);
