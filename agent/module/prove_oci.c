@@ -25,7 +25,7 @@ struct look {
         bool is_over_limit;
         struct founds founds;
         char looked[256];
-        char skipped[200];
+        char skipped[360]; enum trust_reason skipped_reason;      /* the first that was no good before anything could be judged */
         struct error err;                         /* could not look */
 };
 
@@ -48,14 +48,16 @@ static bool can_go_on(struct look *look)
         return look->err.code == ERROR_NONE && !look->is_over_limit && !cancel_is_triggered(look->cancel);
 }
 
-/* Gone between naming and fetching is absent; everything else that is no content is "could not look". */
+/* Named but gone, another content, malformed, too large: it is there and no good. Everything else that is no content is "could not look". */
 static void note_failure(struct look *look, const char *what, const struct error *err)
 {
         static const enum error_code contents[] = { ERROR_NOT_FOUND, ERROR_CHECKSUM_MISMATCH, ERROR_UNSUPPORTED_IMAGE, ERROR_TOO_LARGE, ERROR_SIGNATURE_INVALID };
         for (size_t i = 0; i < COUNT_OF(contents); i++)
                 if (err->code == contents[i]) {
                         if (!look->skipped[0])
-                                snprintf(look->skipped, sizeof look->skipped, "%s: %.150s", what, err->text);
+                                snprintf(look->skipped, sizeof look->skipped, "%s: %.*s", what, (int)(sizeof look->skipped - strlen(what) - 3), err->text);
+                        if (!look->skipped_reason)
+                                look->skipped_reason = err->code == ERROR_TOO_LARGE ? TRUST_LIMIT : TRUST_MALFORMED;
                         return;
                 }
         look->err = *err;
@@ -176,8 +178,10 @@ static void look_at_referrers(struct look *look)
                 note(look, "%s", referrers.api_note);
         if (referrers.tag_note[0])
                 note(look, "%s", referrers.tag_note);
-        if (referrers.skipped_type)
+        if (referrers.skipped_type) {
                 snprintf(look->skipped, sizeof look->skipped, "found %.100s, which is not supported", referrers.skipped_type);
+                look->skipped_reason = TRUST_NOT_ACCEPTED;
+        }
         if (referrers.is_over_limit) {
                 look->is_over_limit = true;
                 note(look, "%zu referrers", referrers.seen);
@@ -228,7 +232,7 @@ static void look_end(struct pull *pull, struct look *look)
         if (look->looked[0])
                 proving_note_looked(proving, "%s", look->looked);
         for (size_t i = 0; i < proving->demands->count && look->skipped[0]; i++) {
-                struct trust_failure failure = { .reason = look->founds.count > 0 ? TRUST_MALFORMED : TRUST_NOT_ACCEPTED };
+                struct trust_failure failure = { .reason = look->skipped_reason };
                 snprintf(failure.text, sizeof failure.text, "%s", look->skipped);
                 trust_failure_note(&proving->failures[i], &failure);
         }

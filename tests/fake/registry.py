@@ -4,6 +4,7 @@
     registry.py [--tls CERT KEY [--client-ca PEM]] [--port N] [--bind ADDRESS] [--until-eof]
                                                                serve until SIGTERM or SIGINT; with --until-eof also until stdin ends, so that it never outlives a test
     registry.py --list [--json]                                the modes: name, code, needs, what it does
+    registry.py --key                                          the public keys that modes sign-… are signed with
 
 On start one line is printed: `ready PORT OTHER [TLS]`. PORT speaks plain HTTP, OTHER is a second origin (redirect target, realm of another
 host, sink of stolen credentials), TLS is there with --tls. All three serve the same world.
@@ -11,11 +12,11 @@ host, sink of stolen credentials), TLS is there with --tls. All three serve the 
 Repositories (tag v1 unless said otherwise):
     mode/<name>           one mode of the table (`--list`); its `code` is what wasmcached is expected to answer, "ok" = a module, "a|b" = either.
                           needs: login = with user pull, password secret; slow = short pull.progress_timeout and request timeout; tls = over the
-                          TLS port; digest = ask by the digest of v1 (see /_repo); "-" = nothing
+                          TLS port; digest = ask by the digest of v1 (see /_repo); key = with the verificationKey of --key; "-" = nothing
     good/<layout>         good-<layout> of the table under a shorter name: raw cncf docker oci layers zstd tar estargz index nested-index … (raw has v2 too)
     basic/<layout>        the same behind Basic; bearer/<layout> behind Bearer with the token endpoint /token (GET and POST oauth2)
                           users: pull/secret may pull, other/word is known but may not; refresh token "refresh-token-of-pull"
-    dyn/<anything>        a raw image named by the repository, made on demand; `POST /_set` moves its tags
+    dyn/<anything>        a raw image named by the repository, made on demand; `POST /_set` moves its tags, `POST /_sign` signs them
                           blobs/layer is the largest blob of a repository, whatever its digest
 Files: /files/<name>; see sources.py (`/files/` lists them), ETag, If-None-Match, Range.
 Steering (on any port, not logged):
@@ -26,6 +27,7 @@ Steering (on any port, not logged):
     POST /_set?repo=R&tag=T[&module=NAME]   move tag T of R to a raw image of another module (NAME, default: a new one each time)
     POST /_set?down=1|0                     every new connection and request is refused by RST (except steering); 0 ends it
     POST /_set?repo=R&status=503|0          every request of R gets this status; 0 ends it
+    POST /_sign?repo=R&tag=T&key=NAME&form=simple|bundle   signs what T means with the key of that name; the answer has its PEM
 """
 import argparse
 import json
@@ -36,15 +38,21 @@ import threading
 from urllib.parse import parse_qs
 
 import good  # noqa: F401 (the modes register themselves)
+import good_sign
 import modes_auth
 import modes_layer  # noqa: F401
 import modes_manifest  # noqa: F401
 import modes_redirect  # noqa: F401
+import modes_sign  # noqa: F401
 import modes_wire  # noqa: F401
 import sources
-from content import sha256, wasm
+from content import OCI_INDEX, sha256, wasm
+from signing import ec_key, referrers_index, sign_bundle, sign_simple
 from wire import Server
 from world import MODES, World
+
+
+FORMS = {"simple": sign_simple, "bundle": sign_bundle}
 
 
 def builder(name):
@@ -116,6 +124,8 @@ class Front:
             return self.blob(connection, repo, rest)
         if kind == "tags":
             return connection.reply(200, {"name": name, "tags": sorted(repo.tags)})
+        if kind == "referrers" and repo.referrers is not None:
+            return connection.reply(200, referrers_index(repo.referrers.get(rest, [])), [("Content-Type", OCI_INDEX)])
         return not_found(connection, "MANIFEST_UNKNOWN")
 
     def manifest(self, connection, repo, name):
@@ -170,6 +180,11 @@ class Front:
             module = wasm(query.get("module") or f"{name} moved {repo.count('moved')}")
             repo.raw_image(module, tag=query["tag"])
             return connection.reply(200, self.describe(repo))
+        if request.path == "/_sign" and build and query.get("form") in FORMS:
+            repo = world.repo(name, build)
+            digest = repo.tags[query["tag"]]
+            FORMS[query["form"]](repo, {"mediaType": repo.manifests[digest][0], "digest": digest, "size": len(repo.manifests[digest][1])}, ec_key(query["key"]))
+            return connection.reply(200, {"key": ec_key(query["key"]).pem, "digest": digest})
         return connection.reply(400, {"error": "see the top of registry.py"})
 
     @staticmethod
@@ -196,6 +211,7 @@ def main():
     parser = argparse.ArgumentParser(description="scripted registry; see the top of this file")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--key", action="store_true")
     parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"))
     parser.add_argument("--client-ca", metavar="PEM", help="the TLS port wants a client certificate of this CA")
     parser.add_argument("--port", type=int, default=0)
@@ -204,6 +220,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.list:
         return list_modes(arguments.json)
+    if arguments.key:
+        return sys.stdout.write(good_sign.KEYS) and None
 
     front = Front()
     world = front.world

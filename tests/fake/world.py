@@ -26,6 +26,7 @@ class Repo:
         self.name, self.world = name, world
         self.tags, self.manifests, self.blobs = {}, {}, {}
         self.on_any = self.on_manifest = self.on_blob = None
+        self.referrers = None          # digest -> entries of the referrers API; None = there is no API
         self.counts = {}
         self.lock = threading.Lock()
 

@@ -15,6 +15,7 @@
 enum { MODES_MAX = 400, SLOW_MAX = 16, RSS_GROWTH_KIB = 24 << 10 };
 
 static struct flow flow;
+static char *key_member;                          /* `,"verificationKey":"…"` of the keys that the modes are signed with */
 
 static size_t rss_kib(void)
 {
@@ -38,18 +39,36 @@ static size_t count_files(const char *folder)
         return count;
 }
 
-static struct value *load_modes(void)
+static void ask_registry(const char *options, struct buffer *ret_text)
 {
         const char *source = getenv("WASMCACHED_SOURCE");
-        CLEANUP(cleanup_free) char *command = string_format("exec python3 %s/tests/fake/registry.py --list --json", source ? source : ".");
+        CLEANUP(cleanup_free) char *command = string_format("exec python3 %s/tests/fake/registry.py %s", source ? source : ".", options);
         FILE *pipe = popen(command, "re");
+        char piece[4096];
+        for (size_t got; (got = fread(piece, 1, sizeof piece, pipe)) > 0;)
+                buffer_append(ret_text, piece, got);
+        pclose(pipe);
+}
+
+static void load_key(void)
+{
+        struct buffer pem = { 0 }, json = { 0 };
+        struct json_writer writer = { .out = &json };
+        ask_registry("--key", &pem);
+        json_open_map(&writer, NULL);
+        json_put_text(&writer, "verificationKey", pem.data);
+        json_close_map(&writer);
+        key_member = string_format(",%.*s", (int)json.used - 2, json.data + 1);
+        buffer_fini(&pem);
+        buffer_fini(&json);
+}
+
+static struct value *load_modes(void)
+{
         struct buffer text = { 0 };
         struct value *value = NULL;
         struct error err = { 0 };
-        char piece[4096];
-        for (size_t got; (got = fread(piece, 1, sizeof piece, pipe)) > 0;)
-                buffer_append(&text, piece, got);
-        pclose(pipe);
+        ask_registry("--list --json", &text);
         if (!json_parse(text.data, text.used, ERROR_INTERNAL, &value, &err))
                 fail_msg("%s", err.text);
         buffer_fini(&text);
@@ -98,14 +117,14 @@ static bool is_slow(const struct value *mode)
 
 static void run_start(struct run *run, const struct value *mode)
 {
-        char json[1024], digest[160];
+        char json[2048], digest[160];
         const char *needs = member(mode, "needs");
         run->mode = mode;
         snprintf(run->repo, sizeof run->repo, "mode/%s", member(mode, "name"));
         find_digest(run->repo, digest);
         bool by_digest = strstr(needs, "digest") && *digest;
-        snprintf(json, sizeof json, "{\"url\":\"127.0.0.1:%d/%s%s%s\",\"timeout\":\"9s\"%s}", flow.port, run->repo, by_digest ? "@" : ":", by_digest ? digest : "v1",
-                 strstr(needs, "login") ? ",\"imagePullSecret\":\"pull\"" : "");
+        snprintf(json, sizeof json, "{\"url\":\"127.0.0.1:%d/%s%s%s\",\"timeout\":\"14s\"%s%s}", flow.port, run->repo, by_digest ? "@" : ":", by_digest ? digest : "v1",
+                 strstr(needs, "login") ? ",\"imagePullSecret\":\"pull\"" : "", strstr(needs, "key") ? key_member : "");
         flow_start(&flow, json, &flow_tenant_a, &run->answer);
 }
 
@@ -140,6 +159,7 @@ static void test_modes(void **state)
 {
         (void)state;
         struct value *modes = load_modes();
+        load_key();
         size_t failed = 0, ran = 0;
         flow_init(&flow);
         flow.fetch_options.progress_timeout_ms = 2000;     /* the drip of a byte a second is to pass, on a busy machine too */
@@ -168,6 +188,7 @@ static void test_modes(void **state)
         failed += run_slow(modes, only);
         print_message("%zu modes, memory %zu → %zu KiB\n", ran, rss, rss_kib());
         value_free(&modes);
+        free(key_member);
         assert_true(only || ran >= 60);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         for (int i = 0; i < 20 && rss_kib() >= rss + RSS_GROWTH_KIB; i++)
