@@ -78,7 +78,39 @@ static char *canonical_place(const struct module_want *want)
         return buffer_take(&out);
 }
 
-static bool rule_fits(const struct trust_rule *rule, const struct module_want *want, const char *place)
+/* "host/a/../b" is "host/b" (RFC 3986 5.2.4): curl asks for it so, and most servers read it so. */
+static char *place_resolve(const char *place)
+{
+        struct buffer out = { 0 };
+        size_t host = strcspn(place, "/");
+        buffer_append(&out, place, host);
+        for (const char *at = place + host; *at == '/';) {
+                size_t length = 1 + strcspn(at + 1, "/");
+                if (length == 3 && memcmp(at, "/..", 3) == 0)
+                        while (out.used > host && out.data[--out.used] != '/')
+                                ;
+                else if (!(length == 2 && at[1] == '.'))
+                        buffer_append(&out, at, length);
+                at += length;
+        }
+        return buffer_take(&out);
+}
+
+/* What a request asks for as a rule sees it: as written, and with its dots resolved. A rule that fits either is meant. */
+struct places { char *written, *resolved; };
+
+static void places_fini(struct places *places)
+{
+        free(places->written);
+        free(places->resolved);
+}
+
+static bool pattern_fits(const char *pattern, const struct places *places)
+{
+        return fnmatch(pattern, places->written, 0) == 0 || fnmatch(pattern, places->resolved, 0) == 0;
+}
+
+static bool rule_fits(const struct trust_rule *rule, const struct module_want *want, const struct places *places)
 {
         static const char *const ports[] = { ":443", ":80", NULL };
         const char *pattern = rule->match, *scheme = strstr(pattern, "://");
@@ -89,14 +121,14 @@ static bool rule_fits(const struct trust_rule *rule, const struct module_want *w
                         return false;
                 pattern = scheme + 3;
         } else if (want->kind == WANT_FILE) {
-                return fnmatch(pattern, place, 0) == 0;
+                return pattern_fits(pattern, places);
         }
         struct buffer canonical = { 0 };
         size_t host = strcspn(pattern, "/");
         append_host(&canonical, pattern, host, ports);
         buffer_append_text(&canonical, pattern + host);
         CLEANUP(cleanup_free) char *text = buffer_take(&canonical);
-        return fnmatch(text, place, 0) == 0 || (want->kind != WANT_FILE && fnmatch(pattern, want->repository, 0) == 0);
+        return pattern_fits(text, places) || (want->kind != WANT_FILE && fnmatch(pattern, want->repository, 0) == 0);
 }
 
 /* ---- demands ---- */
@@ -145,14 +177,18 @@ static void demands_add(struct demands *demands, const struct module_want *want,
 static struct demands *demands_new(const struct trust_setup *trust, const struct module_want *want)
 {
         CLEANUP(demands_unref) struct demands *demands = memory_new(1, sizeof *demands + (trust->rule_count + 1) * sizeof *demands->items);
-        CLEANUP(cleanup_free) char *place = trust->rule_count > 0 ? canonical_place(want) : NULL;
+        CLEANUP(places_fini) struct places places = { 0 };
         demands->references = 1;
         demands->generation = trust->generation;
         if (want->key)
                 demands_add(demands, want, want->key, trust->policy, NULL);
+        if (trust->rule_count > 0) {
+                places.written = canonical_place(want);
+                places.resolved = place_resolve(places.written);
+        }
         for (size_t i = 0; i < trust->rule_count; i++) {
                 const struct trust_rule *rule = &trust->rules[i];
-                if (rule_fits(rule, want, place))
+                if (rule_fits(rule, want, &places))
                         demands_add(demands, want, rule->keys, rule->policy, rule->match);
         }
         CLEANUP(hasher_free) struct hasher *hasher = hasher_new(DIGEST_SHA256);

@@ -1,0 +1,114 @@
+/* Which rules a request falls under: by place, whatever way its name is written. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include "../../agent/module/demand.h"
+#include "../../agent/module/pull.h"
+
+static const char key_text[] = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8nXRh950IZbRj8Ra/N9sbqOPZrfM\n5/KAQN0/KjHcorm/J5yctVd7iEcnessRQjU917hmKO6JWVGHpDguIyakZA==\n-----END PUBLIC KEY-----\n";
+
+static const struct { const char *match, *url; bool fits; } cases[] = {
+        { "r.example/team/*",              "oci://r.example/team/x:v1",                     true },
+        { "r.example/team/*",              "r.example/team/x",                              true },
+        { "r.example/team/*",              "R.Example/team/x:v1",                           true },
+        { "r.example/team/*",              "r.example:443/team/x:v1",                       true },
+        { "R.EXAMPLE:443/team/*",          "r.example/team/x:v1",                           true },
+        { "r.example/team/*",              "r.example/team/a/b:v1",                         true },
+        { "r.example/team/*",              "r.example/teams/x:v1",                          false },
+        { "r.example/team/*",              "r.example:5000/team/x:v1",                      false },
+        { "r.example:5000/team/*",         "r.example:5000/team/x:v1",                      true },
+        { "r.example/team/*",              "other.example/r.example/team/x:v1",             false },
+        { "docker.io/library/*",           "docker.io/x:v1",                                true },
+        { "index.docker.io/library/x",     "oci://docker.io/x:v1",                          true },
+        { "*",                             "r.example/x:v1",                                true },
+        { "*",                             "https://r.example/x.wasm",                      true },
+        { "*",                             "file:///srv/x.wasm",                            true },
+        { "r.example/team/*",              "https://r.example/team/x.wasm",                 true },
+        { "r.example/team/*",              "http://r.example/team/x.wasm",                  true },
+        { "r.example/team/*",              "HTTPS://R.EXAMPLE:443/team/x.wasm",             true },
+        { "r.example/team/*",              "http://r.example:80/team/x.wasm",               true },
+        { "r.example/team/*",              "https://r.example/%74eam/x.wasm",               true },
+        { "r.example/team/*",              "https://r.example/%74%65am%2fx.wasm",           true },
+        { "r.example/team/*",              "https://r.example//team///x.wasm",              true },
+        { "r.example/team/*",              "https://r.example/./team/x.wasm",               true },
+        { "r.example/team/*",              "https://r.example/team/./x.wasm",               true },
+        { "r.example/team/*",              "https://r.example/other/../team/x.wasm",        true },
+        { "r.example/team/*",              "https://r.example/../../team/x.wasm",           true },
+        { "r.example/team/*",              "https://r.example/other/%2e%2e/team/x.wasm",    true },
+        { "r.example/team/*",              "https://r.example/other/%2E./%2fteam/x.wasm",   true },
+        { "r.example/team/*",              "https://r.example/other/..;/x.wasm",            false },
+        { "r.example/team/*",              "https://r.example/team/../other/x.wasm",        true },        /* as written it is there too: the stricter reading */
+        { "r.example/team/*",              "https://r.example/other/x.wasm",                false },
+        { "oci://r.example/*",             "r.example/team/x:v1",                           true },
+        { "oci://r.example/*",             "https://r.example/team/x.wasm",                 false },
+        { "https://r.example/*",           "http://r.example/team/x.wasm",                  false },
+        { "https://r.example/*",           "https://r.example:443/team/x.wasm",             true },
+        { "/srv/team/*",                   "file:///srv/team/x.wasm",                       true },
+        { "/srv/team/*",                   "file:///srv/%74eam/x.wasm",                     true },
+        { "/srv/team/*",                   "file:///srv//team/x.wasm",                      true },
+        { "file:///srv/team/*",            "file:///srv/team/x.wasm",                       true },
+        { "/srv/team/*",                   "file:///srv/other/x.wasm",                      false },
+};
+
+static void test_rules(void **state)
+{
+        size_t failed = 0;
+        struct error err = { 0 };
+        CLEANUP(trust_keys_unref) struct trust_keys *keys = NULL;
+        CLEANUP(trust_policy_unref) struct trust_policy *policy = trust_policy_new(&(struct trust_policy_options){ .formats = TRUST_FORMATS_DEFAULT });
+        (void)state;
+        assert_true(trust_keys_parse(key_text, strlen(key_text), "key", &keys, &err));
+        for (size_t i = 0; i < COUNT_OF(cases); i++) {
+                struct trust_rule rule = { cases[i].match, keys, policy };
+                struct trust_setup setup = { .generation = 1, .policy = policy, .rules = &rule, .rule_count = 1 };
+                CLEANUP(cleanup_free) char *body = string_format("{\"url\":\"%s\"}", cases[i].url);
+                struct value *value = NULL;
+                CLEANUP(module_want_unref) struct module_want *want = NULL;
+                assert_true(json_parse(body, strlen(body), ERROR_BAD_REQUEST, &value, &err));
+                bool is_read = module_want_decode(value, &want, &err);
+                value_free(&value);
+                if (!is_read) {
+                        print_message("%s is refused: %s\n", cases[i].url, err.text);        /* what is refused needs no rule */
+                        continue;
+                }
+                if ((demands_of(&setup, want) != NULL) != cases[i].fits) {
+                        print_error("%s: expected to %s under \"%s\"\n", cases[i].url, cases[i].fits ? "fall" : "not fall", cases[i].match);
+                        failed++;
+                }
+        }
+        assert_int_equal(failed, 0);
+}
+
+/* The request's own key and every rule that fits are demands of their own; another configuration makes them anew. */
+static void test_demands(void **state)
+{
+        struct error err = { 0 };
+        CLEANUP(trust_keys_unref) struct trust_keys *keys = NULL;
+        CLEANUP(trust_policy_unref) struct trust_policy *policy = trust_policy_new(&(struct trust_policy_options){ .formats = TRUST_FORMATS_DEFAULT });
+        CLEANUP(trust_policy_unref) struct trust_policy *named = trust_policy_new(&(struct trust_policy_options){ .formats = TRUST_FORMATS_DEFAULT, .identity = TRUST_IDENTITY_EXACT });
+        CLEANUP(module_want_unref) struct module_want *want = NULL;
+        (void)state;
+        assert_true(trust_keys_parse(key_text, strlen(key_text), "key", &keys, &err));
+        assert_true(module_want_again("oci://r.example/team/x:v1", MODULE_POLICY_IF_NOT_PRESENT, NULL, NULL, &want, &err));
+        struct trust_rule rules[] = { { "r.example/*", keys, policy }, { "other.example/*", keys, policy }, { "*", keys, named } };
+        struct trust_setup setup = { .generation = 1, .policy = policy, .rules = rules, .rule_count = COUNT_OF(rules) }, none = { .generation = 2, .policy = policy };
+        struct demands *demands = demands_of(&setup, want);
+        assert_non_null(demands);
+        assert_int_equal(demands->count, 2);
+        assert_string_equal(demands->items[0].rule, "r.example/*");
+        assert_string_equal(demands->items[1].rule, "*");
+        assert_false(digest_equal(&demands->items[0].id, &demands->items[1].id));
+        assert_ptr_equal(demands_of(&setup, want), demands);
+        assert_null(demands_of(&none, want));
+        setup.generation = 3;
+        assert_int_equal(demands_of(&setup, want)->count, 2);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_rules), cmocka_unit_test(test_demands) };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
