@@ -25,6 +25,19 @@ void value_fini(struct value *node)
         *node = (struct value){ 0 };
 }
 
+/* Room doubles: at each power of two it is full. */
+struct value *value_add_child(struct value *node)
+{
+        if ((node->count & (node->count - 1)) == 0) {
+                size_t room = node->count > 0 ? 2 * node->count : 1;
+                node->items = memory_resize(node->items, room, sizeof *node->items);
+                if (node->keys)
+                        node->keys = memory_resize(node->keys, room, sizeof *node->keys);
+        }
+        node->items[node->count] = (struct value){ 0 };
+        return &node->items[node->count];
+}
+
 void value_free(struct value **value)
 {
         if (*value)

@@ -13,3 +13,5 @@ struct value {
 };
 
 void value_fini(struct value *node);
+/* Room for one more item (and key): an empty node at items[count]; the caller counts it. */
+struct value *value_add_child(struct value *node);

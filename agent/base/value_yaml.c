@@ -79,19 +79,6 @@ static bool scalar_read(struct reader *reader, const yaml_event_t *event, struct
         return true;
 }
 
-/* Room doubles: at each power of two it is full. */
-static struct value *child_add(struct value *node)
-{
-        if ((node->count & (node->count - 1)) == 0) {
-                size_t room = node->count > 0 ? 2 * node->count : 1;
-                node->items = memory_resize(node->items, room, sizeof *node->items);
-                if (node->keys)
-                        node->keys = memory_resize(node->keys, room, sizeof *node->keys);
-        }
-        node->items[node->count] = (struct value){ 0 };
-        return &node->items[node->count];
-}
-
 /* `seen` finds a key among many: a file of a hundred thousand keys is read in no time too. */
 static bool key_read(struct reader *reader, const yaml_event_t *event, struct value *map, struct map *seen)
 {
@@ -109,7 +96,7 @@ static bool key_read(struct reader *reader, const yaml_event_t *event, struct va
                 return refuse_at(reader, &event->start_mark, "a NUL character");
         if (map_get_text(seen, key))
                 return refuse_at(reader, &event->start_mark, text);
-        child_add(map);
+        value_add_child(map);
         map->keys[map->count++] = string_copy(key);
         map_put_text(seen, key, map);
         return true;
@@ -128,7 +115,7 @@ static bool children_read(struct reader *reader, yaml_event_type_t end, unsigned
                         return false;
                 bool is_end = event.type == end;
                 bool is_good = is_end || (is_map ? key_read(reader, &event, node, seen)
-                                                 : (child_add(node), node->count++, node_read(reader, &event, depth, &node->items[node->count - 1])));
+                                                 : (value_add_child(node), node->count++, node_read(reader, &event, depth, &node->items[node->count - 1])));
                 line = event.start_mark.line + 1;
                 yaml_event_delete(&event);
                 if (is_end || !is_good)

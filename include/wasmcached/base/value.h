@@ -1,4 +1,4 @@
-/* value: a read-only tree of what a JSON or YAML text said, with the line of each node. Read strictly: a wrong type is an error that names the member. */
+/* value: a read-only tree of what a JSON, YAML or TOML text said, with the line of each node. Read strictly: a wrong type is an error that names the member. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,6 +15,9 @@ enum { VALUE_DEPTH_MAX = 32, VALUE_NODES_MAX = 200000 };
 bool json_parse(const char *text, size_t size_bytes, enum error_code code, struct value **ret_value, struct error *err);
 /* One YAML document (YAML 1.1 as libyaml reads it, core scalars; no anchors, aliases, tags or merge keys; duplicate keys refused). Empty text = empty map. */
 bool yaml_parse(const char *text, size_t size_bytes, enum error_code code, struct value **ret_value, struct error *err);
+/* One TOML document (1.0) of tables, strings on one line, booleans, whole decimal numbers, arrays and inline tables; floats, dates, other numbers, strings over several lines and
+   arrays of tables are refused. Members keep the order in which their table first appears. */
+bool toml_parse(const char *text, size_t size_bytes, enum error_code code, struct value **ret_value, struct error *err);
 void value_free(struct value **value);
 
 enum value_kind value_get_kind(const struct value *value);

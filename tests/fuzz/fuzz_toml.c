@@ -1,0 +1,46 @@
+/* Any text: what is taken is within the bounds, is JSON when written, and every error has a line. */
+#include <stdlib.h>
+#include <string.h>
+#include <wasmcached/base.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(bool truth)
+{
+        if (!truth)
+                abort();
+}
+
+static void check(const struct value *value, unsigned depth)
+{
+        must(depth <= VALUE_DEPTH_MAX);
+        if (value_get_kind(value) == VALUE_TEXT)
+                must(strlen(value_get_text(value)) == value_get_text_bytes(value));
+        for (size_t i = 0; i < value_get_count(value); i++) {
+                if (value_get_kind(value) == VALUE_MAP)
+                        must(value_get_member(value, value_get_key(value, i)) == value_get_item(value, i));         /* no key twice */
+                check(value_get_item(value, i), depth + 1);
+        }
+}
+
+static void print(const struct value *value, struct buffer *ret_text)
+{
+        struct json_writer writer = { .out = ret_text };
+        json_put_value(&writer, NULL, value);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        CLEANUP(value_free) struct value *value = NULL, *again = NULL;
+        CLEANUP(buffer_fini) struct buffer first = { 0 };
+        struct error err = { 0 };
+
+        if (!toml_parse((const char *)data, size, ERROR_BAD_REQUEST, &value, &err)) {
+                must(!value && err.code == ERROR_BAD_REQUEST && string_starts_with(err.text, "line "));
+                return 0;
+        }
+        check(value, 0);
+        print(value, &first);
+        must(json_parse(first.data, first.used, ERROR_BAD_REQUEST, &again, &err));
+        return 0;
+}
