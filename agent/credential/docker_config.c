@@ -167,6 +167,16 @@ static void entries_read(const struct value *auths, struct docker_config *config
                 qsort(config->entries, config->count, sizeof *config->entries, entry_compare);
 }
 
+struct docker_config *docker_config_from_map(const struct value *auths)
+{
+        struct docker_config *config = memory_new(1, sizeof *config);
+        if (value_get_count(auths) > 0) {
+                config->entries = memory_new(value_get_count(auths), sizeof *config->entries);
+                entries_read(auths, config);
+        }
+        return config;
+}
+
 static bool auths_find(const struct value *root, enum docker_config_kind kind, const struct value **ret_auths, struct error *err)
 {
         if (value_get_kind(root) != VALUE_MAP)
@@ -196,12 +206,7 @@ bool docker_config_read(const void *bytes, size_t size_bytes, enum docker_config
         if (!auths_find(root, kind, &auths, err))
                 return false;
 
-        struct docker_config *config = memory_new(1, sizeof *config);
-        if (auths && value_get_count(auths) > 0) {
-                config->entries = memory_new(value_get_count(auths), sizeof *config->entries);
-                entries_read(auths, config);
-        }
-        *ret_config = config;
+        *ret_config = docker_config_from_map(auths);
         return true;
 }
 

@@ -62,13 +62,11 @@ static bool path_unescape(struct span path, struct buffer *out)
         return true;
 }
 
-char *keyring_index_key(const char *raw_key)
+char *keyring_pattern_key(const char *raw_key)
 {
         for (const char *c = raw_key; *c; c++)
                 if ((unsigned char)*c < 0x20 || *c == 0x7f)
                         return NULL;
-        if (string_starts_with(raw_key, "https://") || string_starts_with(raw_key, "http://"))
-                raw_key = strchr(raw_key, '/') + 2;
 
         size_t length = strcspn(raw_key, "#"), host_bytes = strcspn(raw_key, "#/");
         struct span host = { raw_key, host_bytes };
@@ -86,10 +84,19 @@ char *keyring_index_key(const char *raw_key)
         CLEANUP(buffer_fini) struct buffer decoded = { 0 };
         if (!path_unescape(path, &decoded))
                 return NULL;
-        const char *text = decoded.data ? decoded.data : "";
-        if (string_starts_with(text, "/v1/") || string_starts_with(text, "/v2/"))
-                text += 3;
-        return string_format("%.*s%s", (int)host.bytes, host.start, strcmp(text, "/") == 0 ? "" : text);
+        return string_format("%.*s%s", (int)host.bytes, host.start, decoded.data && strcmp(decoded.data, "/") != 0 ? decoded.data : "");
+}
+
+char *keyring_index_key(const char *raw_key)
+{
+        if (string_starts_with(raw_key, "https://") || string_starts_with(raw_key, "http://"))
+                raw_key = strchr(raw_key, '/') + 2;
+        char *key = keyring_pattern_key(raw_key), *path = key ? strchr(key, '/') : NULL;
+        if (path && (string_starts_with(path, "/v1/") || string_starts_with(path, "/v2/")))
+                memmove(path, path + 3, strlen(path + 3) + 1);
+        if (path && strcmp(path, "/") == 0)
+                *path = '\0';
+        return key;
 }
 
 /* One character of a class, escapes undone; false = malformed. */
@@ -234,6 +241,11 @@ static enum fit index_key_fit(const char *index_key, const char *host, const cha
         if (strncmp(path, key_path + 1, wanted) != 0)
                 return FIT_NONE;
         return wanted == 0 || path[wanted] == '\0' || path[wanted] == '/' || path[wanted - 1] == '/' ? FIT_SEGMENT : FIT_PREFIX;
+}
+
+bool keyring_index_key_fits(const char *index_key, const char *host, const char *path)
+{
+        return index_key_fit(index_key, host, path) != FIT_NONE;
 }
 
 bool keyring_key_matches(const char *key, const char *host, const char *path)

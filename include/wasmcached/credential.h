@@ -1,9 +1,11 @@
 /*
- * credential: pull secrets: decode docker configs, find the logins for a repository as the kubelet does. Rules: reference/oci-and-kubernetes.md 3.
+ * credential: pull secrets: decode docker configs, find the logins for a repository as the kubelet does, ask its exec credential providers.
+ * Rules: reference/oci-and-kubernetes.md 3.
  */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <wasmcached/base.h>
 
 enum { CREDENTIAL_CONFIG_MAX_BYTES = 1 << 20, CREDENTIAL_ENTRIES_MAX = 4096 };
@@ -31,3 +33,22 @@ bool keyring_key_matches(const char *key, const char *host, const char *path);
 bool credential_load_secret(const char *secrets_dir, const char *namespace, const char *name, struct docker_config **ret_config, struct error *err);
 /* Worker. The node's own docker config; a file that is absent gives *ret_config = NULL and true. */
 bool credential_load_node(const char *path, struct docker_config **ret_config, struct error *err);
+
+/* ---- exec credential providers, as the kubelet runs them ([oci] 3.9; kubelet.config.k8s.io/v1 CredentialProviderConfig) ---- */
+struct credential_providers_options {
+        const char *config;               /* CredentialProviderConfig file, or a folder whose *.yaml, *.yml and *.json are read in order of names */
+        const char *bin_dir;              /* of the programs */
+        int64_t timeout_ms;               /* of one run; 0 = the kubelet's one minute */
+};
+struct credential_providers;              /* counted; any thread */
+/* Reads the files, looks for the programs. ERROR_BAD_REQUEST "FILE:LINE: providers[0].name: what is wrong". Blocks. */
+bool credential_providers_load(const struct credential_providers_options *options, struct credential_providers **ret_providers, struct error *err);
+struct credential_providers *credential_providers_ref(struct credential_providers *providers);    /* NULL of NULL */
+void credential_providers_unref(struct credential_providers **providers);
+
+struct credential_ask { const char *host, *path; struct cancel *cancel; int64_t deadline_ms; };    /* as keyring_find; clock_get_ms() value, 0 = none */
+struct credential_found { struct login *logins; size_t count; struct error trouble; };             /* trouble: of a provider that failed, code ERROR_NONE if none did */
+/* Worker. Runs every provider that matches, unless its answer is cached or under way for another; a provider that fails is logged and told in `trouble`, the others' logins are
+   given. False only for the caller's own end: ERROR_BUSY (cancelled), ERROR_TIMEOUT (deadline). */
+bool credential_providers_ask(struct credential_providers *providers, const struct credential_ask *ask, struct credential_found *ret_found, struct error *err);
+void credential_found_fini(struct credential_found *found);
