@@ -153,13 +153,18 @@ void fetch_client_unref(struct fetch_client **reference)
         free(client);
 }
 
+bool host_is_told(const struct host *host)
+{
+        return host->plain_http || host->skip_verify || host->ca || host->client_certificate;
+}
+
 bool fetch_client_is_plain(const struct fetch_client *client, const char *key)
 {
         for (size_t i = 0; i < client->host_count; i++) {
                 const struct host *row = &client->hosts[i];
                 if (strcasecmp(row->key, key) != 0)
                         continue;
-                if (row->plain_http || row->skip_verify || row->ca || row->client_certificate)
+                if (host_is_told(row))
                         return row->plain_http;          /* who says something about TLS means TLS, on loopback too */
         }
 
@@ -205,9 +210,22 @@ static void slots_free(struct slot *slot)
         }
 }
 
-bool client_slot_take(struct fetch_client *client, const char *origin, bool public_only, struct slot **ret_slot, struct error *err)
+static char *slot_key_format(const struct slot_want *want)
 {
-        CLEANUP(cleanup_free) char *key = string_format("%s%s", origin, public_only ? " public" : "");
+        const struct fetch_endpoint *endpoint = want->endpoint;
+        struct buffer key = { 0 };
+        buffer_printf(&key, "%s%s", want->origin, want->public_only ? " public" : "");
+        if (endpoint)
+                buffer_printf(&key, "\n%d\n%s\n%s", endpoint->skip_verify,
+                        endpoint->client_certificate ? endpoint->client_certificate : "", endpoint->client_key ? endpoint->client_key : "");
+        for (const char *const *ca = endpoint ? endpoint->ca : NULL; ca && *ca; ca++)
+                buffer_printf(&key, "\n%s", *ca);
+        return buffer_take(&key);
+}
+
+bool client_slot_take(struct fetch_client *client, const struct slot_want *want, struct slot **ret_slot, struct error *err)
+{
+        CLEANUP(cleanup_free) char *key = slot_key_format(want);
         pthread_mutex_lock(&client->mutex);
         struct slot *dead = idle_trim(client, SLOTS_IDLE_MAX), *found = NULL;
         for (struct slot **at = &client->idle; *at && !found; at = &(*at)->next) {

@@ -30,9 +30,13 @@ struct fetch_client {
         size_t idle_count;
 };
 
+/* Does it say anything about how the host is reached. */
+bool host_is_told(const struct host *host);
 const struct host *client_find_host(const struct fetch_client *client, const struct url *url);         /* NULL: nothing configured */
-/* A slot that has talked to this origin lately, or a new one. Connections made for public_only requests are kept apart: their address was filtered more strictly. */
-bool client_slot_take(struct fetch_client *client, const char *origin, bool public_only, struct slot **ret_slot, struct error *err);
+/* A slot that has talked to this origin lately, or a new one. Connections made for public_only requests are kept apart, for their address was filtered more strictly; so are those
+   that were made with other files for TLS. */
+struct slot_want { const char *origin; const struct fetch_endpoint *endpoint; bool public_only; };
+bool client_slot_take(struct fetch_client *client, const struct slot_want *want, struct slot **ret_slot, struct error *err);
 void client_slot_give(struct fetch_client *client, struct slot **slot);
 
 extern struct stats { atomic_ullong requests, retries, resumes, connections, bytes; } stats;

@@ -157,6 +157,9 @@ static struct curl_slist *headers_make(struct hop *hop)
                 header_add(&list, "Authorization", hop->authorization);
         if (request->method == FETCH_POST)
                 header_add(&list, "Content-Type", request->body_type ? request->body_type : "application/octet-stream");
+        for (size_t i = 0; hop->endpoint && i < hop->endpoint->header_count; i++)
+                if (!hop->authorization || strcasecmp(hop->endpoint->headers[i].name, "Authorization") != 0)
+                        header_add(&list, hop->endpoint->headers[i].name, hop->endpoint->headers[i].value);
         if (hop->range_from >= 0) {
                 char range[40];
                 snprintf(range, sizeof range, "bytes=%lld-", (long long)hop->range_from);
@@ -168,22 +171,27 @@ static struct curl_slist *headers_make(struct hop *hop)
 }
 
 /* The system's CAs, and the host's own beside them. Files are read anew, so that a renewed one is used by the next connection. */
-static bool set_ca(struct hop *hop, const char *path, struct error *err)
+static bool set_ca(struct hop *hop, const char *const *paths, struct error *err)
 {
         CURL *easy = hop->slot->easy;
-        if (!path)
+        if (!paths || !*paths)
                 return curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK;           /* only then is the parsed bundle cached */
 
         CLEANUP(buffer_fini) struct buffer pem = { 0 };
-        if (!fs_load(AT_FDCWD, path, CA_BYTES_MAX, &pem, err))
-                return refuse_within(err, "CA file of %s", hop->url->host);
+        for (; *paths; paths++) {
+                CLEANUP(buffer_fini) struct buffer one = { 0 };
+                if (!fs_load(AT_FDCWD, *paths, CA_BYTES_MAX, &one, err)) {
+                        err->code = ERROR_UPSTREAM_UNREACHABLE;
+                        return refuse_within(err, "CA file of %s", hop->url->host);
+                }
+                buffer_append(&pem, one.data ? one.data : "", one.used);
+                buffer_append_text(&pem, "\n");
+        }
         if (!hop->client->ca_folder && hop->client->ca_bundle) {
                 CLEANUP(buffer_fini) struct buffer bundle = { 0 };
                 struct error ignored = { 0 };
-                if (fs_load(AT_FDCWD, hop->client->ca_bundle, CA_BYTES_MAX, &bundle, &ignored) && bundle.used > 0) {
-                        buffer_append_text(&pem, "\n");
+                if (fs_load(AT_FDCWD, hop->client->ca_bundle, CA_BYTES_MAX, &bundle, &ignored) && bundle.used > 0)
                         buffer_append(&pem, bundle.data, bundle.used);
-                }
         }
         struct curl_blob blob = { pem.data, pem.used, CURL_BLOB_COPY };
         curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
@@ -191,19 +199,28 @@ static bool set_ca(struct hop *hop, const char *path, struct error *err)
         return true;
 }
 
+/* What the options say of the host wins over what the asker says of the endpoint. */
 static bool set_tls(struct hop *hop, struct error *err)
 {
         CURL *easy = hop->slot->easy;
         const struct host *host = client_find_host(hop->client, hop->url);
-        bool verify = !(host && host->skip_verify);
+        const char *const named_ca[] = { host ? host->ca : NULL, NULL };
+        struct fetch_endpoint named = { .ca = named_ca }, none = { 0 };
+        if (host) {
+                named.skip_verify = host->skip_verify;
+                named.client_certificate = host->client_certificate;
+                named.client_key = host->client_key;
+        }
+        const struct fetch_endpoint *endpoint = host && host_is_told(host) ? &named : hop->endpoint ? hop->endpoint : &none;
+        bool verify = !endpoint->skip_verify;
         curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, verify ? 1L : 0L);
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, verify ? 2L : 0L);
-        if (host && host->client_certificate) {
-                curl_easy_setopt(easy, CURLOPT_SSLCERT, host->client_certificate);
-                curl_easy_setopt(easy, CURLOPT_SSLKEY, host->client_key);
+        if (endpoint->client_certificate) {
+                curl_easy_setopt(easy, CURLOPT_SSLCERT, endpoint->client_certificate);
+                curl_easy_setopt(easy, CURLOPT_SSLKEY, endpoint->client_key ? endpoint->client_key : endpoint->client_certificate);
         }
-        return set_ca(hop, verify && host ? host->ca : NULL, err);
+        return set_ca(hop, verify ? endpoint->ca : NULL, err);
 }
 
 static void set_callbacks(struct hop *hop)
@@ -247,7 +264,8 @@ static bool set_options(struct hop *hop, struct curl_slist *headers, struct erro
         curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
         curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
         curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BYTES);
-        curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)hop->client->connect_timeout_ms);
+        curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                (long)(hop->endpoint && hop->endpoint->connect_timeout_ms > 0 ? hop->endpoint->connect_timeout_ms : hop->client->connect_timeout_ms));
         curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)CONNECTION_AGE_S);
         curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
         curl_easy_setopt(easy, CURLOPT_PROXY, hop->proxy ? hop->proxy : "");

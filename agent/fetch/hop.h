@@ -14,6 +14,7 @@ struct hop {
         const struct url *url;
         const struct fetch_request *request;
         const char *authorization;             /* NULL: none for this origin */
+        const struct fetch_endpoint *endpoint; /* the same */
         int64_t range_from;                    /* -1: the whole */
         const char *if_range;
         int64_t started_ms;                    /* of the request, for the words about its deadline */

@@ -144,13 +144,15 @@ static bool on_body(struct hop *hop, const void *bytes, size_t size_bytes, struc
 /* One hop to run->current. */
 static enum hop_end hop_go(struct run *run, struct error *err)
 {
+        bool is_original = url_same_origin(&run->original, &run->current);
+        struct slot_want want = { run->current.origin, is_original ? run->request->endpoint : NULL, run->request->public_only };
         client_slot_give(run->client, &run->slot);
-        if (!client_slot_take(run->client, run->current.origin, run->request->public_only, &run->slot, err))
+        if (!client_slot_take(run->client, &want, &run->slot, err))
                 return HOP_REFUSED;
 
         struct hop hop = {
                 .client = run->client, .slot = run->slot, .url = &run->current, .request = run->request, .started_ms = run->started_ms,
-                .authorization = url_same_origin(&run->original, &run->current) ? run->request->authorization : NULL,
+                .authorization = is_original ? run->request->authorization : NULL, .endpoint = want.endpoint,
                 .range_from = run->ranged ? (int64_t)run->received : -1, .if_range = run->validator,
                 .head = on_head, .body = on_body, .owner = run,
         };
@@ -313,6 +315,8 @@ static bool headers_check(const struct fetch_request *request, struct error *err
         bool clean = line_is_clean(request->authorization) && line_is_clean(request->body_type);
         for (size_t i = 0; clean && i < request->header_count; i++)
                 clean = line_is_clean(request->headers[i].name) && line_is_clean(request->headers[i].value);
+        for (size_t i = 0; clean && request->endpoint && i < request->endpoint->header_count; i++)
+                clean = line_is_clean(request->endpoint->headers[i].name) && line_is_clean(request->endpoint->headers[i].value);
         return clean || refuse(err, ERROR_UPSTREAM_ERROR, "control characters in a request header (in a token that a server gave, perhaps): not sent");
 }
 

@@ -122,8 +122,14 @@ static bool request_run(const struct token_want *want, const struct fetch_reques
         struct fetch_request request = *kind;
         struct sink_buffer sink;
 
+        /* A token server beside the registry is reached as the registry is; one elsewhere is known by the same authorities, and gets nothing else that is the registry's. */
+        const struct fetch_endpoint *reach = want->call->reach;
+        struct fetch_endpoint elsewhere = { .ca = reach ? reach->ca : NULL };
+        CLEANUP(cleanup_free) char *here = fetch_url_origin(want->call->endpoint), *there = fetch_url_origin(want->realm);
+
         if (!realm_check(want->call, want->realm, &request.public_only, err))
                 return false;
+        request.endpoint = reach && !string_equal(here, there) ? &elsewhere : reach;
         reply->body.limit = TOKEN_BODY_BYTES_MAX;
         sink_buffer_init(&sink, &reply->body, "token");
         request.headers = accept;

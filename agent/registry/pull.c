@@ -17,11 +17,9 @@ static const struct fetch_header manifest_headers[] = { {
 char *url_format(const struct registry_call *call, const char *kind, const char *name)
 {
         CLEANUP(buffer_fini) struct buffer url = { 0 };
-        size_t length = strlen(call->endpoint);
+        CLEANUP(cleanup_free) char *root = endpoint_format_root(call);
 
-        while (length > 0 && call->endpoint[length - 1] == '/')
-                length--;
-        buffer_printf(&url, "%.*s/v2/%s/%s/%s", (int)length, call->endpoint, call->path, kind, name);
+        buffer_printf(&url, "%s/%s/%s/%s", root, call->path, kind, name);
         if (call->mirror_of) {
                 buffer_append_text(&url, "?ns=");
                 percent_append(&url, call->mirror_of);

@@ -24,6 +24,8 @@ struct registry {
 struct authority { bool is_tls; char *host; unsigned port; };      /* host in lower case, brackets kept */
 bool authority_parse(const char *url, struct authority *ret_authority);    /* false: userinfo, fragment, odd characters, no http(s), bad port */
 void authority_fini(struct authority *authority);
+/* <endpoint>/v2, or the endpoint itself where that is the root; no slash at the end. Caller frees. */
+char *endpoint_format_root(const struct registry_call *call) __attribute__((returns_nonnull));
 void percent_append(struct buffer *buffer, const char *text);      /* all but RFC 3986 unreserved characters as %XX */
 
 /* ---- realm.c: [oci] 2.6 and 2.3 */
@@ -31,6 +33,13 @@ void percent_append(struct buffer *buffer, const char *text);      /* all but RF
 bool realm_check(const struct registry_call *call, const char *realm, bool *ret_public_only, struct error *err);
 /* The scopes to ask for, blank-separated: the pull-only ones of the challenge (may be NULL) first, then our own. */
 char *scopes_format(const char *path, const char *challenge_scope) __attribute__((returns_nonnull));
+
+/* ---- hosts.c, tree.c: containerd's certs.d */
+struct tree_host { char *name; struct registry_endpoint *endpoints; size_t count; struct error err; };     /* name of the folder; err: what is wrong in it */
+/* Fills endpoints from the folder; false with err. A folder that says nothing gives the registry itself. */
+bool hosts_load(const char *folder, struct tree_host *host, struct error *err);
+bool hosts_parse(const char *text, size_t size_bytes, const char *file, struct tree_host *host, struct error *err);        /* `file`: its folder is what paths are relative to */
+void tree_host_fini(struct tree_host *host);
 
 /* ---- login.c */
 /* "user 'x'", "anonymous", "an identity token": who was asking, without anything secret. */

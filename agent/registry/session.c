@@ -162,14 +162,14 @@ static bool is_same_origin(const struct fetch_response *response, const char *en
 /* Some registries say 401 without saying how to log in; /v2/ does ([oci] 1.4). */
 static bool challenge_probe(struct session *session, struct challenge *ret_challenge, struct error *err)
 {
-        CLEANUP(cleanup_free) char *url = string_format("%s/v2/", session->call->endpoint);
+        CLEANUP(cleanup_free) char *root = endpoint_format_root(session->call), *url = string_format("%s/", root);
         CLEANUP(buffer_fini) struct buffer body = { .limit = PROBE_BODY_BYTES_MAX };
         CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
         struct sink_buffer sink;
         struct fetch_request request = {
                 .method = FETCH_GET, .url = url, .size_limit = PROBE_BODY_BYTES_MAX, .size_expected = -1, .deadline_ms = session->call->deadline_ms,
                         .redirects_max = FETCH_REDIRECTS_MAX,
-                .cancel = session->call->cancel,
+                .cancel = session->call->cancel, .endpoint = session->call->reach,
         };
 
         session->is_probed = true;
@@ -240,6 +240,7 @@ static bool session_rounds(struct session *session, const struct fetch_request *
                 CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
                 struct fetch_request authorized = *request;
 
+                authorized.endpoint = session->call->reach;
                 authorized.authorization = session->authorization ? secret_get_text(session->authorization) : NULL;
                 if (!fetch_run(session->call->registry->fetch, &authorized, sink, &response, err))
                         return false;

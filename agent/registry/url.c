@@ -74,6 +74,14 @@ void authority_fini(struct authority *authority)
         free(TAKE(authority->host));
 }
 
+char *endpoint_format_root(const struct registry_call *call)
+{
+        size_t length = strlen(call->endpoint);
+        while (length > 0 && call->endpoint[length - 1] == '/')
+                length--;
+        return string_format("%.*s%s", (int)length, call->endpoint, call->is_root ? "" : "/v2");
+}
+
 void percent_append(struct buffer *buffer, const char *text)
 {
         for (; *text; text++)

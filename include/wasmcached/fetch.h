@@ -38,11 +38,21 @@ bool fetch_client_is_plain(const struct fetch_client *client, const char *host);
 enum fetch_method { FETCH_GET, FETCH_HEAD, FETCH_POST };
 struct fetch_header { const char *name, *value; };
 
+/* How one endpoint is reached, where its asker knows more of it than the options, which win where they speak of the host. Holds for the origin of the url alone. */
+struct fetch_endpoint {
+        bool skip_verify;
+        const char *const *ca;            /* PEM files besides the system's, NULL-terminated; NULL = none */
+        const char *client_certificate, *client_key;                       /* PEM files; no key = it is in the certificate's */
+        const struct fetch_header *headers; size_t header_count;           /* sent too; Authorization only where the request has none */
+        int64_t connect_timeout_ms;       /* 0 = as the options say */
+};
+
 struct fetch_request {
         enum fetch_method method;
         const char *url;                  /* absolute http(s) */
         const struct fetch_header *headers; size_t header_count;
         const char *authorization;        /* value of Authorization or NULL; dropped for good when a redirect changes scheme, host or port; given again when one leads back */
+        const struct fetch_endpoint *endpoint;                             /* NULL: nothing but the options */
         const char *body, *body_type;     /* POST */
         uint64_t size_limit;              /* of a successful body; more = ERROR_TOO_LARGE, never cut */
         int64_t size_expected;            /* -1 unknown; a Content-Length or a length that differs = ERROR_CHECKSUM_MISMATCH ("N bytes instead of M") */

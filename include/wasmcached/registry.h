@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <wasmcached/base.h>
-
-struct fetch_client;
+#include <wasmcached/registry/referrers.h>
+#include <wasmcached/fetch.h>
 
 enum { MANIFEST_BYTES_MAX = 4 << 20 };    /* contract section 7 */
 
@@ -63,6 +63,8 @@ void registry_free(struct registry **registry);
 struct registry_call {
         struct registry *registry;
         const char *endpoint;             /* "https://host[:port][/prefix]": requests go to <endpoint>/v2/<path>/… */
+        bool is_root;                     /* the endpoint is the root of the API itself: <endpoint>/<path>/… */
+        const struct fetch_endpoint *reach;                                /* how it is reached; may be NULL */
         const char *path;
         const char *mirror_of;            /* host of the reference when the endpoint is a mirror, sent as ?ns=; else NULL */
         const struct login *login;        /* NULL = anonymous */
@@ -83,27 +85,23 @@ void registry_manifest_fini(struct registry_manifest *manifest);
 /* Worker. Exactly size_bytes bytes go to `sink` or it fails; the digest is the sink owner's to compare. Embedded data is used without a request. */
 bool registry_fetch_blob(const struct registry_call *call, const struct descriptor *descriptor, struct sink *sink, struct error *err);
 
-/* What is attached to a manifest, as its registry says: nothing of it is proven, all of it is for finding and ordering only. */
-struct registry_referrer {
-        struct digest digest;
-        uint64_t size_bytes;
-        char *media_type, *artifact_type; /* artifact_type NULL or as sent: cosign leaves it out of fallback tags */
-        char *predicate_type;             /* annotation dev.sigstore.bundle.predicateType or NULL */
-        bool is_from_tag;                 /* the fallback tag named it, not the API */
+/* ---- containerd's certs.d: <folder>/<host[:port]>/hosts.toml or *.crt, *.cert, *.key; _default for all other hosts ([oci] 6.1) ---- */
+enum { REGISTRY_CAN_PULL = 1, REGISTRY_CAN_RESOLVE = 2 };
+struct registry_endpoint {
+        char *url;                        /* "https://host[:port][/prefix]" without /v2; NULL = the host of the reference */
+        bool is_root;                     /* override_path: as in registry_call */
+        bool is_tls_told;                 /* ca, client or skip_verify are given: not plain HTTP, where the url leaves it open */
+        unsigned can;                     /* REGISTRY_CAN_… */
+        struct fetch_endpoint reach;
 };
-enum { REFERRERS_MAX = 200 };
-struct registry_referrers {
-        struct registry_referrer *items; size_t count;                     /* what may be signatures, likeliest first, no digest twice; freed by _fini */
-        size_t seen, skipped;             /* entries looked at in all; of them of another type, or malformed */
-        char *skipped_type;               /* the first type skipped ("application/vnd.cncf.notary.signature"), printable, or NULL */
-        bool is_over_limit;               /* more than REFERRERS_MAX entries: no items, `seen` is how many there are at least */
-        bool is_api_absent;
-        char api_note[96], tag_note[160]; /* "referrers API 404", "tag sha256-… absent"; "" = not asked. For "looked at: …" */
-};
-/* Worker. Referrers API, page by page; then the fallback tag unless the API named a signature that may be wanted ([sig] 3.2). Nothing there at all is success with count 0;
-   errors mean that it could not be looked (never ERROR_NOT_FOUND): registry_fetch_manifest()'s, and ERROR_UPSTREAM_ERROR for pages in a circle, without end or elsewhere. */
-bool registry_fetch_referrers(const struct registry_call *call, const struct digest *subject, struct registry_referrers *ret_referrers, struct error *err);
-void registry_referrers_fini(struct registry_referrers *referrers);
+struct registry_tree;                     /* counted, never changed; any thread */
+/* Reads the whole folder, which may be absent. What is wrong in one host's folder is logged and refused by registry_tree_find() for that host alone. Blocks. */
+bool registry_tree_load(const char *folder, struct registry_tree **ret_tree, struct error *err);
+struct registry_tree *registry_tree_ref(struct registry_tree *tree);       /* NULL of NULL */
+void registry_tree_unref(struct registry_tree **tree);
+/* Where references to `host` are asked for, in order, borrowed from the tree; none = it says nothing of the host.
+   ERROR_UPSTREAM_UNREACHABLE "FILE:LINE: …" when its folder is of no use. */
+bool registry_tree_find(const struct registry_tree *tree, const char *host, const struct registry_endpoint **ret_endpoints, size_t *ret_count, struct error *err);
 
 /* Exposed for tests and fuzzing: one WWW-Authenticate header's challenges. */
 struct challenge { char *scheme, *realm, *service, *scope, *error; };

@@ -235,8 +235,14 @@ static void test_authorization(void **state)
                 request.authorization = "Bearer abc";
                 request.headers = &accept;
                 request.header_count = 1;
+                struct fetch_header own[] = { { "X-Own", "1" }, { "X-Own", "2" }, { "Authorization", "Basic x" } };
+                struct fetch_endpoint endpoint = { .headers = own, .header_count = COUNT_OF(own) };
+                request.endpoint = &endpoint;
                 log_clear();
                 assert_true(fetch_run(client, &request, &probe.sink, &response, &err));
+                assert_int_equal(log_count("[\"X-Own\", \"1\"]"), rows[i].with);
+                assert_int_equal(log_count("[\"X-Own\", \"2\"]"), rows[i].with);
+                assert_int_equal(log_count("Basic x"), 0);
                 assert_int_equal(log_count("\"authorization\": \"Bearer abc\""), rows[i].with);
                 assert_int_equal(log_count("[\"Accept\", \"application/x-test\"]"), rows[i].requests);
                 assert_int_equal(log_count("[\"Accept-Encoding\", \"identity\"]"), rows[i].requests);

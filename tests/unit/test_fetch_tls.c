@@ -99,13 +99,15 @@ static const struct { struct fake *server; enum ca ca; bool skip_verify, client,
         { &wants_client, CA_OURS,     false, false, true,  "" },
 };
 
+static const struct fetch_endpoint *endpoint;      /* of get() */
+
 static bool get(struct fetch_client *client, const char *url, unsigned *ret_status, struct error *err)
 {
         CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
         CLEANUP(buffer_fini) struct buffer body = { 0 };
         struct sink_buffer sink;
         sink_buffer_init(&sink, &body, "file");
-        struct fetch_request request = { .url = url, .size_limit = 1 << 20, .size_expected = -1, .redirects_max = 10, .no_retry = true };
+        struct fetch_request request = { .url = url, .size_limit = 1 << 20, .size_expected = -1, .redirects_max = 10, .no_retry = true, .endpoint = endpoint };
         if (!fetch_run(client, &request, &sink.sink, &response, err))
                 return false;
         *ret_status = (unsigned)fetch_response_get_status(response);
@@ -200,8 +202,40 @@ static void test_renewal_and_reuse(void **state)
         assert_false(get(client, url, &status, &err));          /* and one that is taken back is not trusted any longer, on a warm connection either */
 }
 
+/* What a request says of its endpoint: as the options of a host, which win; connections made under one are not used under another. */
+static void test_endpoint(void **state)
+{
+        (void)state;
+        CLEANUP(cleanup_free) char *ca = file("ca.pem"), *stranger = file("stranger.pem"), *client_pem = file("client.pem"), *client_key = file("client.key");
+        CLEANUP(cleanup_free) char *url = string_format("https://127.0.0.1:%u/files/plugin.wasm", good.tls), *mutual = string_format("https://127.0.0.1:%u/files/plugin.wasm", wants_client.tls);
+        CLEANUP(cleanup_free) char *host = string_format("127.0.0.1:%u", good.tls);
+        const char *const both[] = { stranger, ca, NULL }, *const wrong[] = { stranger, NULL }, *const absent[] = { "/nonexistent.pem", NULL };
+        struct { const char *url; struct fetch_endpoint endpoint; bool good; } cases[] = {
+                { url, { .ca = both }, true }, { url, { 0 }, false }, { url, { .ca = wrong }, false }, { url, { .skip_verify = true }, true }, { url, { .ca = absent }, false },
+                { mutual, { .ca = both }, false }, { mutual, { .ca = both, .client_certificate = client_pem, .client_key = client_key }, true }, { mutual, { .ca = both }, false },
+        };
+        struct fetch_options options = { .progress_timeout_ms = 5000 };
+        CLEANUP(fetch_client_unref) struct fetch_client *client = NULL, *named = NULL;
+        struct error err = { 0 };
+        unsigned status = 0;
+        assert_true(fetch_client_new(&options, &client, &err));
+        for (size_t i = 0; i < COUNT_OF(cases); i++) {
+                endpoint = &cases[i].endpoint;
+                if (get(client, cases[i].url, &status, &err) != cases[i].good)
+                        fail_msg("case %zu: %s", i, cases[i].good ? err.text : "fetched");
+                assert_true(cases[i].good || err.code == ERROR_UPSTREAM_UNREACHABLE);
+        }
+        struct fetch_host row = { .host = host, .ca = stranger };
+        options.hosts = &row;
+        options.host_count = 1;
+        assert_true(fetch_client_new(&options, &named, &err));
+        endpoint = &cases[0].endpoint;
+        assert_false(get(named, url, &status, &err));
+        endpoint = NULL;
+}
+
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_verification), cmocka_unit_test(test_boundaries), cmocka_unit_test(test_renewal_and_reuse) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_verification), cmocka_unit_test(test_boundaries), cmocka_unit_test(test_endpoint), cmocka_unit_test(test_renewal_and_reuse) };
         return cmocka_run_group_tests(tests, setup, teardown);
 }
