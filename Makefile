@@ -189,8 +189,16 @@ bench:                          ## measured figures as ratios (release build)
 coverage:                       ## line and branch coverage by room
 	$(Q)$(MAKE) --no-print-directory VARIANT=coverage unit flow fuzz-replay
 	$(Q)tests/coverage $(BUILD)/coverage
-TRUST_BIN := $(filter $(B)/tests/unit/test_trust_%,$(UNIT_BIN))
-trust-objects: $(TRUST_BIN:=.o) $(call obj,$(wildcard agent/trust/*.c)) $(B)/libbase.a
+# Trust alone, without the other rooms.
+TRUST_BIN  := $(patsubst tests/unit/%.c,$(B)/trust/%,$(wildcard tests/unit/test_trust_*.c))
+TRUST_OBJ  := $(call obj,$(wildcard agent/trust/*.c))
+TRUST_LIBS := $(shell pkg-config --libs libcrypto libsodium jansson yaml-0.1 libzstd)
+$(B)/libtrust.a: $(TRUST_OBJ)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$(B)/trust/%: $(B)/tests/unit/%.o $(B)/libtrust.a $(B)/libbase.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) -lcmocka $(TRUST_LIBS)
+trust-objects: $(TRUST_BIN) $(TRUST_OBJ) $(B)/libbase.a
 trust-covered: $(TRUST_BIN)
 	$(Q)rm -f $(B)/agent/trust/*.gcda
 	$(Q)$(RUN) $(B) $(TRUST_BIN)
@@ -200,7 +208,7 @@ coverage-trust:                 ## line and branch coverage of trust by its unit
 mutation:                       ## takes away each check of trust, one at a time: some unit test must fail for each (F=name filters files)
 	$(Q)$(MAKE) --no-print-directory VARIANT=test trust-objects
 	$(Q)$(MAKE) --no-print-directory VARIANT=asan trust-objects
-	$(Q)tests/mutation/run '$(CC)' '-D_GNU_SOURCE -Iinclude $(PKG_CFLAGS) -std=gnu17 -DWASMCACHED_FAULTS' '$(PKG_LIBS)' $(F)
+	$(Q)tests/mutation/run '$(CC)' '-D_GNU_SOURCE -Iinclude $(PKG_CFLAGS) -std=gnu17 -DWASMCACHED_FAULTS' '$(TRUST_LIBS)' $(F)
 interop:                        ## real peers (needs Go); installs them first
 	$(Q)$(MAKE) --no-print-directory VARIANT=test programs
 	$(Q)tests/interop/run $(abspath $(BUILD)/test) $(PYTEST_ARGS)
