@@ -5,6 +5,7 @@ import itertools
 from content import sha256, wasm
 from world import MODES, Repo
 import good  # noqa: F401 (registers the layouts)
+import modes_sign  # noqa: F401
 
 numbers = itertools.count(1)
 

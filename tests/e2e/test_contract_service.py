@@ -9,6 +9,7 @@ import subprocess
 import time
 
 import pytest
+import signing
 from contract_rig import CTL, DAEMON, Daemon, Registry, ask, connect, read_answer
 
 
@@ -231,11 +232,14 @@ def test_required_signature_fails_closed(registry):
     daemon = Daemon().start()
     url = f'oci://{registry.host}/good/raw:v1'
     assert daemon.get(url).status == 200
-    daemon.write(daemon.text + f'trust: {{require: [{{match: "{registry.host}/good/*", keys: [/etc/k.pem]}}]}}\n')
+    key = os.path.join(daemon.folder, 'k.pem')
+    with open(key, 'w', encoding='utf-8') as stream:
+        stream.write(signing.ec_key().pem)
+    daemon.write(daemon.text + f'trust: {{require: [{{match: "{registry.host}/good/*", keys: [{key}]}}]}}\n')
     assert ask(daemon.admin, 'POST', '/v1/reload').json['applied'] == ['trust.require']
     for path in (daemon.a, daemon.t, daemon.admin):
         answer = daemon.get(url, path)
-        assert answer.json['code'] == 'signature_unreachable' and 'trust.require' in answer.json['detail']
-    assert daemon.ctl('explain', url, '-o', 'json').stdout.find('signature_unreachable') > 0
+        assert answer.json['code'] == 'signature_missing' and 'trust.require' in answer.json['detail']
+    assert daemon.ctl('explain', url, '-o', 'json').stdout.find('signature_missing') > 0
     assert daemon.get(f'oci://{registry.host}/dyn/other:v1').status == 200
     daemon.stop()
