@@ -214,7 +214,7 @@ struct demands *demands_of(const struct trust_setup *trust, struct module_want *
 /* ---- verdicts ---- */
 
 enum { NAME_BYTES = 1 + DIGEST_BYTES_MAX + DIGEST_SHA256_BYTES };
-struct verdicts { struct map *map; };
+struct verdicts { struct map *map, *targets; };    /* targets: the latest about each, those before it by `next` */
 
 static void verdict_free(void *value)
 {
@@ -228,21 +228,26 @@ struct verdicts *verdicts_new(void)
 {
         struct verdicts *verdicts = memory_new(1, sizeof *verdicts);
         verdicts->map = map_new(verdict_free);
+        verdicts->targets = map_new(NULL);
         return verdicts;
 }
 
 void verdicts_free(struct verdicts **verdicts_pointer)
 {
         struct verdicts *verdicts = TAKE(*verdicts_pointer);
-        if (verdicts)
+        if (verdicts) {
+                map_free(&verdicts->targets);
                 map_free(&verdicts->map);
+        }
         free(verdicts);
 }
 
 void verdicts_clear(struct verdicts *verdicts)
 {
+        map_free(&verdicts->targets);
         map_free(&verdicts->map);
         verdicts->map = map_new(verdict_free);
+        verdicts->targets = map_new(NULL);
 }
 
 size_t verdicts_get_count(const struct verdicts *verdicts)
@@ -257,6 +262,20 @@ static void name_make(enum proof_scope scope, const struct digest *target, const
         memcpy(ret_name + 1 + DIGEST_BYTES_MAX, demand->bytes, DIGEST_SHA256_BYTES);
 }
 
+static void target_unlink(struct verdicts *verdicts, const struct verdict *verdict)
+{
+        struct verdict *at = map_get(verdicts->targets, verdict->target.bytes, DIGEST_BYTES_MAX);
+        if (at != verdict) {
+                while (at->next != verdict)
+                        at = at->next;
+                at->next = verdict->next;
+        } else if (verdict->next) {
+                map_put(verdicts->targets, verdict->target.bytes, DIGEST_BYTES_MAX, verdict->next);
+        } else {
+                map_remove(verdicts->targets, verdict->target.bytes, DIGEST_BYTES_MAX);
+        }
+}
+
 void verdict_put(struct verdicts *verdicts, struct verdict *given)
 {
         uint8_t name[NAME_BYTES];
@@ -267,6 +286,11 @@ void verdict_put(struct verdicts *verdicts, struct verdict *given)
         given->where = given->annotations = NULL;
         hex_format(verdict->fingerprint.bytes, DIGEST_SHA256_BYTES, verdict->fingerprint_hex);
         name_make(verdict->scope, &verdict->target, &verdict->demand, name);
+        const struct verdict *old = map_get(verdicts->map, name, sizeof name);
+        if (old)
+                target_unlink(verdicts, old);
+        verdict->next = map_get(verdicts->targets, verdict->target.bytes, DIGEST_BYTES_MAX);
+        map_put(verdicts->targets, verdict->target.bytes, DIGEST_BYTES_MAX, verdict);
         map_put(verdicts->map, name, sizeof name, verdict);
 }
 
@@ -279,14 +303,16 @@ const struct verdict *verdict_find(const struct verdicts *verdicts, enum proof_s
         return map_get(verdicts->map, name, sizeof name);
 }
 
+const struct verdict *verdicts_get_latest(const struct verdicts *verdicts, const struct digest *target)
+{
+        const struct verdict *verdict = digest_is_set(target) ? map_get(verdicts->targets, target->bytes, DIGEST_BYTES_MAX) : NULL;
+        return verdict && digest_equal(&verdict->target, target) ? verdict : NULL;
+}
+
 void verdicts_visit(const struct verdicts *verdicts, const struct digest *target, void (*each)(void *arg, const struct verdict *verdict), void *arg)
 {
-        size_t position = 0, key_bytes;
-        const void *key;
-        void *value;
-        while (map_next(verdicts->map, &position, &key, &key_bytes, &value))
-                if (digest_equal(&((const struct verdict *)value)->target, target))
-                        each(arg, value);
+        for (const struct verdict *verdict = verdicts_get_latest(verdicts, target); verdict; verdict = verdict->next)
+                each(arg, verdict);
 }
 
 const struct verdict *demand_find_verdict(const struct verdicts *verdicts, const struct demand *demand, const struct proof_targets *targets)

@@ -29,6 +29,7 @@ struct demands *demands_of(const struct trust_setup *trust, struct module_want *
 /* What of a request a proof was about. */
 enum proof_scope { PROOF_OF_MANIFEST = 'm', PROOF_OF_MODULE = 'w' /* signed within the module itself */, PROOF_OF_FILE = 'f' /* the bytes a url gave, by the module in them */ };
 struct verdict {
+        struct verdict *next;                     /* the one before it about the same target */
         const char *format, *algorithm, *form;    /* static */
         struct digest fingerprint;
         char *where, *annotations;                /* annotations: JSON, NULL if none */
@@ -45,7 +46,8 @@ size_t verdicts_get_count(const struct verdicts *verdicts);
 /* Takes where and annotations of `verdict`; replaces. */
 void verdict_put(struct verdicts *verdicts, struct verdict *verdict);
 const struct verdict *verdict_find(const struct verdicts *verdicts, enum proof_scope scope, const struct digest *target, const struct demand *demand);
-/* Every verdict about this target under whatever demand, for inspect. */
+/* The latest about this target under whatever demand, NULL if there is none, for listings; or every one, for inspect. */
+const struct verdict *verdicts_get_latest(const struct verdicts *verdicts, const struct digest *target);
 void verdicts_visit(const struct verdicts *verdicts, const struct digest *target, void (*each)(void *arg, const struct verdict *verdict), void *arg);
 
 /* What a request would get. */

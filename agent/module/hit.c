@@ -108,6 +108,15 @@ struct proof_targets hit_get_targets(const struct hit_question *question, const 
         return targets;
 }
 
+static void tell_signature(const struct verdict *verdict, const char *by, char ret_detail[ERROR_TEXT_BYTES])
+{
+        char time[CLOCK_RFC3339_BYTES];
+        bool has_annotations = verdict->annotations && strcmp(verdict->annotations, "{}") != 0;
+        clock_format_rfc3339(verdict->proved_s, time);
+        snprintf(ret_detail, ERROR_TEXT_BYTES, "%s: %s signature by key %.16s, found at %.240s%s%.160s, judged %s", by, verdict->format, verdict->fingerprint_hex, verdict->where,
+                 has_annotations ? ", annotations " : "", has_annotations ? verdict->annotations : "", time);
+}
+
 /* Told for each demand, so that explain names the key or rule that is not met. */
 static bool is_verified(const struct hit_question *question, struct hit *hit)
 {
@@ -122,7 +131,7 @@ static bool is_verified(const struct hit_question *question, struct hit *hit)
                 else
                         snprintf(by, sizeof by, "verificationKey");
                 if (verdict)
-                        snprintf(detail, sizeof detail, "%s: %s signature by key %.16s, found at %.240s", by, verdict->format, verdict->fingerprint_hex, verdict->where);
+                        tell_signature(verdict, by, detail);
                 else
                         snprintf(detail, sizeof detail, "%s: not judged yet under this key; what is stored is tried first, then the source is asked", by);
                 tell(question, "signature", verdict ? "verified" : "unverified", detail);

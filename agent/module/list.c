@@ -73,6 +73,21 @@ static bool reference_is_visible(const struct module_caller *caller, const struc
         return false;
 }
 
+static const struct verdict *image_find_verdict(const struct modules *modules, const struct image *image)
+{
+        const struct verdict *verdict = verdicts_get_latest(modules->verdicts, image->top);
+        return verdict ? verdict : verdicts_get_latest(modules->verdicts, &image->manifest);
+}
+
+/* Which signature admitted it, under whatever key: of the image that the caller may have, or of the module itself; an operator sees those of all images. */
+static const struct verdict *verdict_find_visible(const struct modules *modules, const struct module_caller *caller, const struct entry *entry, const struct image *image)
+{
+        const struct verdict *verdict = image ? image_find_verdict(modules, image) : NULL;
+        for (image = shows_everything(caller) ? entry->images : NULL; image && !verdict; image = image->next)
+                verdict = image_find_verdict(modules, image);
+        return verdict ? verdict : verdicts_get_latest(modules->verdicts, &entry->sha256);
+}
+
 static void show(const struct modules *modules, const struct module_caller *caller, const struct entry *entry,
         void (*each)(void *arg, const struct module_object *object), void *arg)
 {
@@ -83,6 +98,7 @@ static void show(const struct modules *modules, const struct module_caller *call
         const struct image *image = image_find_visible(caller, entry, &grant);
         object_fill(modules, entry, image, &(struct handed){ &object, &texts });
         show_path(modules, caller, entry, &texts);
+        object_note_verdict(&object, verdict_find_visible(modules, caller, entry, image));
         for (const struct known_reference *reference = entry->references; reference; reference = reference->next)
                 url_count++;
         for (const struct handout *handout = entry->handouts; handout; handout = handout->next)

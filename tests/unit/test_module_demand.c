@@ -107,8 +107,58 @@ static void test_demands(void **state)
         assert_int_equal(demands_of(&setup, want)->count, 2);
 }
 
+static void put(struct verdicts *verdicts, const char *target, const char *demand, const char *where)
+{
+        struct verdict verdict = { .format = "raw", .scope = PROOF_OF_MANIFEST, .where = string_copy(where) };
+        digest_sha256(target, strlen(target), &verdict.target);
+        digest_sha256(demand, strlen(demand), &verdict.demand);
+        verdict_put(verdicts, &verdict);
+}
+
+static void join_where(void *arg, const struct verdict *verdict)
+{
+        buffer_printf(arg, "%s ", verdict->where);
+}
+
+static void expect_verdicts(const struct verdicts *verdicts, const char *target, const char *expected)
+{
+        CLEANUP(buffer_fini) struct buffer found = { 0 };
+        struct digest digest;
+        digest_sha256(target, strlen(target), &digest);
+        verdicts_visit(verdicts, &digest, join_where, &found);
+        assert_string_equal(found.data ? found.data : "", expected);
+        const struct verdict *latest = verdicts_get_latest(verdicts, &digest);
+        assert_true(latest ? strncmp(latest->where, expected, strlen(latest->where)) == 0 : *expected == '\0');
+}
+
+/* By target, the latest first; one that replaces another is there once, wherever the other stood. */
+static void test_verdicts(void **state)
+{
+        CLEANUP(verdicts_free) struct verdicts *verdicts = verdicts_new();
+        (void)state;
+        expect_verdicts(verdicts, "t", "");
+        put(verdicts, "t", "1", "a");
+        put(verdicts, "t", "2", "b");
+        put(verdicts, "u", "1", "x");
+        put(verdicts, "t", "3", "c");
+        expect_verdicts(verdicts, "t", "c b a ");
+        put(verdicts, "t", "3", "C");
+        expect_verdicts(verdicts, "t", "C b a ");
+        put(verdicts, "t", "1", "A");
+        expect_verdicts(verdicts, "t", "A C b ");
+        put(verdicts, "t", "3", "c");
+        expect_verdicts(verdicts, "t", "c A b ");
+        put(verdicts, "u", "1", "X");
+        expect_verdicts(verdicts, "u", "X ");
+        assert_int_equal(verdicts_get_count(verdicts), 4);
+        verdicts_clear(verdicts);
+        expect_verdicts(verdicts, "t", "");
+        put(verdicts, "t", "1", "a");
+        expect_verdicts(verdicts, "t", "a ");
+}
+
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_rules), cmocka_unit_test(test_demands) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_rules), cmocka_unit_test(test_demands), cmocka_unit_test(test_verdicts) };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
