@@ -14,9 +14,13 @@ enum {
 const struct command command_rows[] = {
         { "get", "URL", "get a module and print its path", 1, 1, REQUEST_OPTIONS | OPTION_BIT(OPTION_NO_PROGRESS), SOCKET_ANY, command_get,
           { "get oci://registry.example/team/authz:v1", "get registry.example/team/authz@sha256:…  # no scheme means OCI",
-            "get https://files.example/authz.wasm --sha256 4a1f…" },
+            "get https://files.example/authz.wasm --sha256 4a1f…", "get registry.example/team/authz:v1 --key cosign.pub  # only if this key has signed it" },
           "URL is oci://, http://, https://, file:// or an OCI reference without a scheme. Nothing but the path goes to standard output.\n"
           "A pull that outlives --timeout goes on in the daemon." },
+        { "verify-signature", "REF|FILE", "try a key on the signatures of a source; nothing is kept", 1, 1,
+          REQUEST_OPTIONS & ~(OPTION_BIT(OPTION_POLICY) | OPTION_BIT(OPTION_RESOURCE)), SOCKET_ADMIN, command_verify_signature,
+          { "verify-signature registry.example/team/authz:v1 --key cosign.pub", "verify-signature ./authz.wasm --key key.pub  # with authz.wasm.sig beside it" },
+          "A dry run, before a key is rolled out: the same look-ups and checks as get --key. The exit status is 0 if it is verified, 1 if it is refused." },
         { "ls", "", "list the modules that are here", 0, 0, 0, SOCKET_ANY, command_ls, { "ls", "ls -o json | jq -r '.modules[].path'" }, NULL },
         { "inspect", "REF|SHA", "everything known of one module", 1, 1, 0, SOCKET_ADMIN, command_inspect,
           { "inspect registry.example/team/authz:v1", "inspect 4a1f09c2  # a unique prefix of 8 or more" }, NULL },

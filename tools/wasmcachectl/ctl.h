@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <wasmcache.h>
 #include <wasmcached/base.h>
 
@@ -79,6 +80,18 @@ char *query_escape(const char *text);
 /* The sha256 of what REF|SHA names, asked of the daemon. */
 int daemon_resolve(struct ctl *ctl, const char *name, char ret_sha256[DIGEST_HEX_BYTES]);
 
+/* get.c: the request of contract 1 from the options; `ret_wish` is wish_fini's in any case. What cannot be read was reported. */
+struct wish { struct buffer key, pull_secret; char *resource_name; struct wasmcache_request request; };
+int wish_make(const struct ctl *ctl, struct wish *ret_wish);
+void wish_fini(struct wish *wish);
+void wish_write(const struct wish *wish, struct buffer *out);                /* as the body of a request */
+
+/* scratch.c: a folder beside the daemon's socket that the daemon can read, for files of this user. */
+struct scratch { char *folder; uid_t uid; gid_t gid; };
+bool scratch_make(const struct ctl *ctl, struct scratch *ret_scratch, struct error *err);
+bool scratch_save(const struct scratch *scratch, const char *name, int fd, struct error *err);   /* the rest of `fd` as folder/name */
+void scratch_remove(struct scratch *scratch);
+
 /* output.c */
 void output_value(const struct ctl *ctl, const struct value *value);         /* as -o says; table = indented lines for people */
 void output_json(const struct value *value);
@@ -128,6 +141,7 @@ int command_pin(struct ctl *ctl);
 int command_unpin(struct ctl *ctl);
 int command_gc(struct ctl *ctl);
 int command_verify(struct ctl *ctl);
+int command_verify_signature(struct ctl *ctl);
 int command_events(struct ctl *ctl);
 int command_status(struct ctl *ctl);
 int command_config(struct ctl *ctl);

@@ -12,10 +12,7 @@
 
 enum { KEY_MAX_BYTES = 64 << 10, SECRET_MAX_BYTES = 512 << 10 };
 
-/* What the request's texts live in. */
-struct wish { struct buffer key, pull_secret; char *resource_name; struct wasmcache_request request; };
-
-static void wish_fini(struct wish *wish)
+void wish_fini(struct wish *wish)
 {
         buffer_fini(&wish->key);
         buffer_fini_secret(&wish->pull_secret);
@@ -57,8 +54,7 @@ static int wish_files(const struct ctl *ctl, struct wish *wish)
         return WASMCACHE_OK;
 }
 
-/* Fills `ret_wish`, whose wish_fini is the caller's in any case. */
-static int wish_make(const struct ctl *ctl, struct wish *ret_wish)
+int wish_make(const struct ctl *ctl, struct wish *ret_wish)
 {
         const char *resource = ctl->options[OPTION_RESOURCE], *at = resource ? strrchr(resource, '@') : NULL;
 
@@ -114,14 +110,16 @@ int command_get(struct ctl *ctl)
         return result;
 }
 
-static void explain_body(const struct wasmcache_request *request, struct buffer *out)
+void wish_write(const struct wish *wish, struct buffer *out)
 {
+        const struct wasmcache_request *request = &wish->request;
         const struct { const char *name, *text; } rows[] = {
                 { "url", request->url }, { "sha256", request->sha256 }, { "imagePullPolicy", request->image_pull_policy }, { "imagePullSecret", request->image_pull_secret },
                 { "verificationKey", request->verification_key }, { "namespace", request->ns }, { "timeout", request->timeout },
         };
         struct json_writer writer = { .out = out };
 
+        buffer_reserve(out, 4096 + wish->pull_secret.used + 2 * wish->key.used);        /* so that no copy of a secret is left behind by growing */
         json_open_map(&writer, NULL);
         for (size_t i = 0; i < COUNT_OF(rows); i++)
                 if (rows[i].text)
@@ -167,8 +165,7 @@ int command_explain(struct ctl *ctl)
         int result = wish_make(ctl, &wish);
         if (result != WASMCACHE_OK)
                 return result;
-        buffer_reserve(&body, 4096 + wish.pull_secret.used + 2 * wish.key.used);
-        explain_body(&wish.request, &body);
+        wish_write(&wish, &body);
         result = daemon_ask(ctl, "POST", "/v1/explain", body.data, &answer);
         if (result != WASMCACHE_OK)
                 return result;

@@ -25,7 +25,7 @@ void help_show(void)
         for (size_t i = 0; i < command_count; i++) {
                 char head[64];
                 snprintf(head, sizeof head, "%s %s", command_rows[i].name, command_rows[i].arguments);
-                printf("  %-22s %s\n", head, command_rows[i].help);
+                printf("  %-26s %s\n", head, command_rows[i].help);
         }
         puts("\nOptions understood everywhere:");
         for (int i = 0; i < OPTION_COUNT; i++)

@@ -18,7 +18,7 @@ const struct option_row option_rows[OPTION_COUNT] = {
         [OPTION_SECRET] = { "secret", 0, "NAME", "pull secret of the namespace, by name", NULL },
         [OPTION_PULL_SECRET_FILE] = { "pull-secret-file", 0, "FILE", "docker config with the credentials (\"-\" = standard input)", NULL },
         [OPTION_NAMESPACE] = { "namespace", 'n', "NAME", "the tenant that asks", NULL },
-        [OPTION_KEY] = { "key", 0, "FILE", "PEM public key: a valid signature of it is required (this version refuses such requests)", NULL },
+        [OPTION_KEY] = { "key", 0, "FILE", "PEM file with 1 to 8 public keys: a valid signature by one of them is required", NULL },
         [OPTION_TIMEOUT] = { "timeout", 0, "TIME", "how long to wait, like 30s", NULL },
         [OPTION_RESOURCE] = { "resource", 0, "NAME@VERSION", "with --policy Always: ask once per version of this resource", NULL },
         [OPTION_NO_PROGRESS] = { "no-progress", 0, NULL, "no progress bar", NULL },

@@ -31,11 +31,18 @@ static void module_state(const struct value *module, char *ret_text, size_t size
                 snprintf(ret_text, size_bytes, "%s", *pin ? pin : "free");
 }
 
+static void module_signed(const struct value *module, char *ret_text, size_t size_bytes)
+{
+        const struct value *verified = value_get_member(module, "verified");
+        const char *format = text_member(verified, "format"), *key = text_member(verified, "keyFingerprint");
+        snprintf(ret_text, size_bytes, "%.24s%s%.12s", format ? format : "", format && key ? ":" : "", format && key ? key : "");
+}
+
 static void module_row(struct table *table, const struct value *module)
 {
         CLEANUP(buffer_fini) struct buffer urls = { 0 }, namespaces = { 0 };
         const char *sha256 = text_member(module, "sha256");
-        char size[32], state[48], age[24];
+        char size[32], state[48], age[24], signed_by[64];
         CLEANUP(cleanup_free) char *short_name = sha256 ? string_copy_bytes(sha256, strnlen(sha256, 12)) : NULL;
 
         join_texts(value_get_member(module, "urls"), &urls);
@@ -49,6 +56,8 @@ static void module_row(struct table *table, const struct value *module)
         table_add(table, size);
         table_add(table, age);
         table_add(table, state);
+        module_signed(module, signed_by, sizeof signed_by);
+        table_add(table, *signed_by ? signed_by : NULL);
         table_add(table, namespaces.data);
         table_add(table, urls.data);
 }
@@ -96,7 +105,7 @@ static int listing_print(struct ctl *ctl, struct listing *listing)
 
 int command_ls(struct ctl *ctl)
 {
-        static const char *const heads[] = { "SHA256", "SIZE", "USED", "STATE", "NAMESPACES", "URL" };
+        static const char *const heads[] = { "SHA256", "SIZE", "USED", "STATE", "SIGNED", "NAMESPACES", "URL" };
         struct listing listing = { .table.columns = COUNT_OF(heads) };
         char *after = NULL;
         int result = WASMCACHE_OK;

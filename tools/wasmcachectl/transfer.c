@@ -14,39 +14,18 @@
 #include <unistd.h>
 #include "ctl.h"
 
-enum { PIECE_BYTES = 64 << 10 };
-
 /* ---- import ---- */
-struct importer { struct ctl *ctl; const char *folder; uid_t uid; gid_t gid; unsigned count; int result; };
-
-static bool module_save(const struct importer *importer, const char *path, int fd, struct error *err)
-{
-        CLEANUP(cleanup_close) int out = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-        char piece[PIECE_BYTES];
-
-        if (out < 0)
-                return refuse_errno(err, ERROR_INTERNAL, errno, "%s", path);
-        for (;;) {
-                ssize_t got = read(fd, piece, sizeof piece);
-                if (got < 0 && errno == EINTR)
-                        continue;
-                if (got < 0 || (got > 0 && !fs_write_all(out, piece, (size_t)got)))
-                        return refuse_errno(err, ERROR_INTERNAL, errno, "%s", path);
-                if (got == 0)
-                        break;
-        }
-        return geteuid() != 0 || fchown(out, importer->uid, importer->gid) == 0 || refuse_errno(err, ERROR_INTERNAL, errno, "%s", path);
-}
+struct importer { struct ctl *ctl; struct scratch scratch; unsigned count; int result; };
 
 static bool import_one(void *arg, const struct image *image, int fd, struct error *err)
 {
         struct importer *importer = arg;
-        CLEANUP(cleanup_free) char *path = string_format("%s/module.wasm", importer->folder);
+        CLEANUP(cleanup_free) char *path = string_format("%s/module.wasm", importer->scratch.folder);
         CLEANUP(buffer_fini) struct buffer body = { 0 };
         CLEANUP(value_free) struct value *answer = NULL;
         struct json_writer writer = { .out = &body };
 
-        if (!module_save(importer, path, fd, err))
+        if (!scratch_save(&importer->scratch, "module.wasm", fd, err))
                 return false;
         json_open_map(&writer, NULL);
         json_put_text(&writer, "url", image->url);
@@ -67,41 +46,16 @@ static bool import_one(void *arg, const struct image *image, int fd, struct erro
         return true;
 }
 
-/* Beside the socket: the daemon reaches that place whatever its sandbox hides from it. As root, the folder is given to the owner of that place, the daemon's user. */
-static bool folder_make(const struct ctl *ctl, struct importer *importer, char **ret_folder, struct error *err)
-{
-        CLEANUP(cleanup_free) char *copy = string_copy(ctl->socket_path);
-        CLEANUP(cleanup_free) char *absolute = realpath(dirname(copy), NULL);
-        struct stat info;
-
-        if (!absolute || stat(absolute, &info) != 0)
-                return refuse_errno(err, ERROR_INTERNAL, errno, "the folder of %s", ctl->socket_path);
-        CLEANUP(cleanup_free) char *folder = string_format("%s/import-XXXXXX", absolute);
-        if (!mkdtemp(folder))
-                return refuse_errno(err, ERROR_INTERNAL, errno, "making a folder in %s (import needs the rights of the daemon's user, or root)", absolute);
-        importer->uid = info.st_uid;
-        importer->gid = info.st_gid;
-        if (geteuid() == 0 && chown(folder, info.st_uid, info.st_gid) != 0) {
-                refuse_errno(err, ERROR_INTERNAL, errno, "%s", folder);
-                rmdir(folder);
-                return false;
-        }
-        *ret_folder = TAKE(folder);
-        return true;
-}
-
 int command_import(struct ctl *ctl)
 {
         CLEANUP(layout_close) struct layout *layout = NULL;
-        CLEANUP(cleanup_free) char *folder = NULL;
         struct importer importer = { .ctl = ctl, .result = WASMCACHE_OK };
-        struct error err = { 0 }, ignored = { 0 };
+        struct error err = { 0 };
 
-        if (!layout_open(ctl->arguments[0], &layout, &err) || !folder_make(ctl, &importer, &folder, &err))
+        if (!layout_open(ctl->arguments[0], &layout, &err) || !scratch_make(ctl, &importer.scratch, &err))
                 return report_error(&err);
-        importer.folder = folder;
-        bool done = image_each(layout, ctl->options[OPTION_URL], folder, import_one, &importer, &err);
-        fs_remove_tree(AT_FDCWD, folder, &ignored);
+        bool done = image_each(layout, ctl->options[OPTION_URL], importer.scratch.folder, import_one, &importer, &err);
+        scratch_remove(&importer.scratch);
         if (importer.result != WASMCACHE_OK)
                 return importer.result;
         return done ? WASMCACHE_OK : report_error(&err);

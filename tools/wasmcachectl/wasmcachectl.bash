@@ -15,7 +15,7 @@ _wasmcachectl()
                 mapfile -t COMPREPLY < <("${COMP_WORDS[0]}" ls -o json 2>/dev/null | grep -o '"sha256":"[0-9a-f]*"' | cut -d'"' -f4 | grep -- "^$word") ;;
         esac
         case $command in
-        import|export) [ ${#COMPREPLY[@]} -gt 0 ] || { mapfile -t COMPREPLY < <(compgen -f -- "$word"); compopt -o filenames; } ;;
+        import|export|verify-signature) [ ${#COMPREPLY[@]} -gt 0 ] || { mapfile -t COMPREPLY < <(compgen -f -- "$word"); compopt -o filenames; } ;;
         esac
 }
 complete -F _wasmcachectl wasmcachectl
