@@ -86,7 +86,17 @@ static bool check_registries(const struct option_place *place, const struct valu
         return true;
 }
 
+static bool check_providers(const struct option_place *place, const struct value *document, struct error *err)
+{
+        const struct config *config = place->config;
+        bool has_config = *config->credentials.provider_config, has_folder = *config->credentials.provider_bin_dir;
+        const char *key = has_config ? "credentials.provider_config" : "credentials.provider_bin_dir";
+        struct option_place at = { place->config, place->file, key, find_line(document, key) };
+        return has_config == has_folder || option_refuse(&at, err, "without credentials.%s; both or neither", has_config ? "provider_bin_dir" : "provider_config");
+}
+
 bool config_check(const struct option_place *place, const struct value *document, struct error *err)
 {
-        return check_watermarks(place, document, err) && check_listeners(place, document, err) && check_registries(place, document, err);
+        return check_watermarks(place, document, err) && check_listeners(place, document, err) && check_registries(place, document, err) &&
+                check_providers(place, document, err);
 }

@@ -76,12 +76,15 @@ void config_to_registry_options(struct config *config, struct registry_options *
         *ret_options = (struct registry_options){ .realm_pairs = pairs };
 }
 
+/* Hosts of which registries says how they are reached; token_realms alone does not. */
 static size_t collect_mirrors(const struct config *config, struct modules_mirrors *mirrors)
 {
         size_t count = 0;
-        for (size_t i = 0; i < config->registry_count; i++)
-                if (*config->registries[i].mirrors)
-                        mirrors[count++] = (struct modules_mirrors){ .host = config->registries[i].host, .mirrors = config->registries[i].mirrors };
+        for (size_t i = 0; i < config->registry_count; i++) {
+                const struct config_registry *from = &config->registries[i];
+                if (from->plain_http || from->skip_verify || *from->ca || *from->client_certificate || *from->mirrors)
+                        mirrors[count++] = (struct modules_mirrors){ .host = from->host, .mirrors = from->mirrors };
+        }
         return count;
 }
 

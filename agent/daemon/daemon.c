@@ -15,6 +15,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 #include <wasmcached/api.h>
+#include <wasmcached/credential.h>
 #include <wasmcached/fetch.h>
 #include <wasmcached/loop.h>
 #include <wasmcached/module.h>
@@ -64,35 +65,55 @@ static void config_answer(void *arg, struct buffer *ret_json)
         config_print_json(((struct daemon *)arg)->running, ret_json);
 }
 
-static bool transport_new(struct config *config, struct fetch_client **ret_fetch, struct registry **ret_registry, struct error *err)
+/* What pulls go through; read anew by each reload. */
+struct transport { struct fetch_client *fetch; struct registry *registry; struct registry_tree *tree; struct credential_providers *providers; };
+
+static void transport_fini(struct transport *transport)
+{
+        registry_free(&transport->registry);
+        fetch_client_unref(&transport->fetch);
+        registry_tree_unref(&transport->tree);
+        credential_providers_unref(&transport->providers);
+}
+
+static bool transport_init(struct config *config, struct transport *transport, struct error *err)
 {
         struct fetch_options fetch_options;
         struct registry_options registry_options;
+        struct credential_providers_options provider_options = { .config = config->credentials.provider_config, .bin_dir = config->credentials.provider_bin_dir };
 
         config_to_fetch_options(config, &fetch_options);
         config_to_registry_options(config, &registry_options);
-        if (!fetch_client_new(&fetch_options, ret_fetch, err))
+        if (!fetch_client_new(&fetch_options, &transport->fetch, err) || (*config->registries_dir && !registry_tree_load(config->registries_dir, &transport->tree, err)))
                 return false;
-        *ret_registry = registry_new(*ret_fetch, &registry_options);
+        if (*provider_options.config && !credential_providers_load(&provider_options, &transport->providers, err))
+                return refuse_within(err, "credentials.provider_config");
+        transport->registry = registry_new(transport->fetch, &registry_options);
         return true;
+}
+
+/* The registry becomes the modules', of the rest they keep references. */
+static void transport_to_modules_options(const struct transport *transport, struct modules_options *options)
+{
+        options->tree = transport->tree;
+        options->providers = transport->providers;
 }
 
 /* All or nothing: the new configuration is read, checked and turned into rooms' options before anything running is touched. */
 static bool reload_apply(struct daemon *daemon, struct config *next, struct error *err)
 {
-        CLEANUP(fetch_client_unref) struct fetch_client *fetch = NULL;
-        struct registry *registry = NULL;
+        CLEANUP(transport_fini) struct transport transport = { 0 };
         CLEANUP(config_trust_fini) struct modules_trust trust = { 0 };
         struct modules_options modules_options;
         struct serve_limits limits;
 
-        if (!config_load_trust(next, &trust, err) || !transport_new(next, &fetch, &registry, err))
+        if (!config_load_trust(next, &trust, err) || !transport_init(next, &transport, err))
                 return false;
         config_to_modules_options(next, &trust, &modules_options);
-        if (!modules_reload(daemon->modules, fetch, registry, &modules_options, err)) {
-                registry_free(&registry);
+        transport_to_modules_options(&transport, &modules_options);
+        if (!modules_reload(daemon->modules, transport.fetch, transport.registry, &modules_options, err))
                 return false;
-        }
+        transport.registry = NULL;
         config_to_serve_limits(next, &limits);
         serve_set_limits(daemon->serve, &limits);
         config_apply_log(next);
@@ -235,18 +256,18 @@ static bool start_store(struct daemon *daemon, struct error *err)
 
 static bool start_modules(struct daemon *daemon, struct error *err)
 {
-        CLEANUP(fetch_client_unref) struct fetch_client *fetch = NULL;
-        struct registry *registry = NULL;
+        CLEANUP(transport_fini) struct transport transport = { 0 };
         CLEANUP(config_trust_fini) struct modules_trust trust = { 0 };
         struct modules_options options;
 
-        if (!config_load_trust(daemon->first, &trust, err) || !transport_new(daemon->first, &fetch, &registry, err))
+        if (!config_load_trust(daemon->first, &trust, err) || !transport_init(daemon->first, &transport, err))
                 return false;
         config_to_modules_options(daemon->first, &trust, &options);
-        if (modules_new(daemon->loop, daemon->store, fetch, registry, &options, &daemon->modules, err))
-                return true;
-        registry_free(&registry);
-        return false;
+        transport_to_modules_options(&transport, &options);
+        if (!modules_new(daemon->loop, daemon->store, transport.fetch, transport.registry, &options, &daemon->modules, err))
+                return false;
+        transport.registry = NULL;
+        return true;
 }
 
 static bool start_serve(struct daemon *daemon, struct error *err)
@@ -320,7 +341,7 @@ static enum daemon_exit start(struct daemon *daemon)
         if (!start_store(daemon, &err))
                 return failed("store", &err, err.code == ERROR_BUSY ? DAEMON_EXIT_STORE_IN_USE : DAEMON_EXIT_FAILED);
         if (!start_modules(daemon, &err))
-                return failed("modules", &err, DAEMON_EXIT_FAILED);
+                return failed("modules", &err, err.code == ERROR_BAD_REQUEST ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILED);        /* a file that the configuration names */
         if (!start_serve(daemon, &err))
                 return failed("listeners", &err, DAEMON_EXIT_FAILED);
         start_signals(daemon);

@@ -70,7 +70,10 @@ const struct option option_table[] = {
           "Asked in this order before the host itself, which is last. They get their own credentials, never the host's." },
         { "registries{}.token_realms", OPTION_HOST, REGISTRY(token_realms), OPTION_RELOAD | OPTION_LIST, "[]", 0, 0, NULL,
           "Other hosts whose token service may be given this host's credentials, when the host names it as its realm." },
-        { "registries_dir", OPTION_PATH, AT(registries_dir), OPTION_UNBUILT, "\"\"", 0, 4000, NULL, "Folder in containerd's certs.d layout." },
+        { "registries_dir", OPTION_PATH, AT(registries_dir), OPTION_RELOAD, "\"\"", 0, 4000, NULL,
+          "Folder in containerd's certs.d layout: <host[:port]>/hosts.toml (server, host tables with capabilities, ca, client, skip_verify, header, override_path, "
+          "dial_timeout), or *.crt, *.cert and *.key; _default is for hosts without a folder. Not for hosts of which registries says more than token_realms. Read at start "
+          "and at each reload; a folder with a mistake refuses its own host only." },
         { "files.roots", OPTION_PATH, AT(files.roots), OPTION_RELOAD | OPTION_LIST, "[]", 0, 4000, NULL, "Folders below which file:// may read. None = file:// is refused." },
         { "network.block", OPTION_CIDR, AT(network.block), OPTION_RELOAD | OPTION_LIST, "[]", 0, 0, NULL,
           "Addresses that are never connected to, besides link-local and metadata addresses, which are always blocked unless allowed." },
@@ -83,8 +86,11 @@ const struct option option_table[] = {
           "Folder of mounted pull secrets: <namespace>/<name>/.dockerconfigjson or .dockercfg. Read anew for every pull." },
         { "credentials.docker_config", OPTION_PATH, AT(credentials.docker_config), OPTION_RELOAD, "\"\"", 0, 4000, NULL,
           "The node's own docker config, used for requests of every namespace." },
-        { "credentials.provider_config", OPTION_PATH, AT(credentials.provider_config), OPTION_UNBUILT, "\"\"", 0, 4000, NULL, "CredentialProviderConfig file of the kubelet." },
-        { "credentials.provider_bin_dir", OPTION_PATH, AT(credentials.provider_bin_dir), OPTION_UNBUILT, "\"\"", 0, 4000, NULL, "Folder of the credential provider programs." },
+        { "credentials.provider_config", OPTION_PATH, AT(credentials.provider_config), OPTION_RELOAD, "\"\"", 0, 4000, NULL,
+          "The kubelet's CredentialProviderConfig (kubelet.config.k8s.io/v1), a file or a folder of them: programs that are asked for logins when neither the request's secret nor "
+          "docker_config helps. For requests of every namespace; needs provider_bin_dir. Read at start and at each reload, which forgets cached logins." },
+        { "credentials.provider_bin_dir", OPTION_PATH, AT(credentials.provider_bin_dir), OPTION_RELOAD, "\"\"", 0, 4000, NULL,
+          "Folder of the programs that provider_config names. They run as the daemon's user, with its environment, and must not be writable by everybody." },
         { "trust.formats", OPTION_WORD, AT(trust.formats), OPTION_LIST | OPTION_RELOAD, "[bundle, simple, embedded, detached, raw]", 0, 0,
           "bundle|simple|embedded|detached|raw|legacy-bundle|wasmsign1|minisign|rsa-pss|message-signature-oci",
           "Signature formats that count. bundle: cosign v3, Sigstore bundles; simple: cosign classic, skopeo; embedded, detached: wasmsign2; raw: openssl, cosign sign-blob." },

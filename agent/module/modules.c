@@ -73,6 +73,8 @@ struct setup *setup_new(struct fetch_client *fetch, struct registry *registry, c
         for (size_t i = 0; i < options->mirror_count; i++)
                 mirrors[i] = (struct modules_mirrors){ .host = string_copy(options->mirrors[i].host), .mirrors = (const char *const *)texts_copy(options->mirrors[i].mirrors) };
         setup->options.mirrors = mirrors;
+        setup->options.tree = registry_tree_ref(options->tree);
+        setup->options.providers = credential_providers_ref(options->providers);
         if (setup->options.slots == 0)
                 setup->options.slots = 1;
         if (setup->options.slots_per_host == 0)
@@ -102,6 +104,8 @@ void setup_unref(struct setup **setup_pointer)
         free((void *)(uintptr_t)setup->options.docker_config);
         registry_free(&setup->registry);
         fetch_client_unref(&setup->fetch);
+        registry_tree_unref(&setup->options.tree);
+        credential_providers_unref(&setup->options.providers);
         free(setup);
 }
 

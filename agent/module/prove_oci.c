@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "endpoint.h"
 #include "prove.h"
 
 enum { LOOKS_MAX = 4 };
@@ -296,8 +297,7 @@ static void look_with_logins(struct pull *pull, struct endpoint *endpoint, const
 {
         struct proving *proving = pull->proving;
         struct error first = proving->unreachable;
-        size_t tries = endpoint->count > 0 ? endpoint->count : 1;
-        for (endpoint->login = 0; endpoint->login < tries; endpoint->login++) {
+        for (endpoint->login = 0; endpoint_has_login(pull, endpoint, &proving->unreachable); endpoint->login++) {
                 struct registry_call call = pull_make_call(pull, endpoint);
                 call.path = path;
                 call.deadline_ms = look_deadline(pull);
@@ -325,5 +325,6 @@ void prove_look_oci(struct pull *pull)
         call.deadline_ms = look_deadline(pull);
         look_at_place(pull, &call);
         for (size_t at = pull->endpoint + 1; at < pull->endpoint_count && pull->proving->founds.count == 0 && !cancel_is_triggered(pull->cancel); at++)
-                look_with_logins(pull, &pull->endpoints[at], pull->want->reference.path);
+                if (pull->endpoints[at].can)
+                        look_with_logins(pull, &pull->endpoints[at], pull->want->reference.path);
 }

@@ -138,6 +138,8 @@ bool pull_open_writer(struct pull *pull, uint64_t limit, uint64_t hint, enum dig
 void endpoint_fini(struct endpoint *endpoint)
 {
         free(TAKE(endpoint->url));
+        free(TAKE(endpoint->host));
+        free(TAKE(endpoint->path));
         logins_free(&endpoint->logins, endpoint->count);
 }
 

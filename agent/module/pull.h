@@ -42,7 +42,16 @@ enum pull_outcome {
 enum pull_stage { STAGE_LOGIN, STAGE_RESOLVE, STAGE_MANIFEST, STAGE_DOWNLOAD, STAGE_UNPACK, STAGE_COMMIT };
 
 /* One place to ask: the origin or a mirror, with the logins that fit it. */
-struct endpoint { char *url; bool is_mirror; struct login *logins; size_t count, own_count; size_t login; /* the one that worked; count = anonymous */ };
+struct endpoint {
+        char *url;
+        bool is_mirror, is_root;                  /* root: of the API, nothing is put before the repository's path */
+        unsigned can;                             /* REGISTRY_CAN_… */
+        const struct fetch_endpoint *reach;       /* of the setup's tree; may be NULL */
+        char *host, *path;                        /* what credentials are looked up by */
+        struct login *logins; size_t count, own_count;
+        size_t login;                             /* the one that worked; count = anonymous */
+        bool has_asked;                           /* the credential providers; only when no other login has helped */
+};
 
 struct pull {
         struct job job;
@@ -69,6 +78,7 @@ struct pull {
         struct error err;
         struct endpoint *endpoints; size_t endpoint_count, endpoint;
         struct endpoint signatures;               /* where signatures of all images lie, if not beside them; url NULL until asked */
+        struct error trouble;                     /* of a credential provider */
         struct digest top, manifest_digest;
         struct manifest manifest;
         char *document, *media_type, *layer_type;

@@ -1,7 +1,7 @@
 /*
- * How it goes: endpoints (mirrors in order, the origin last), each with the logins of its own host → the manifest, or only its digest where something is known → an index
- *              leads to its child → pins compared → the layer chosen. Then the layer's bytes from the same place, size and digest proved over the whole of it before
- *              anything is unpacked.
+ * How it goes: endpoints (endpoint.c), each with the logins of its own host → the manifest, or only its digest where something is known → an index leads to its child →
+ *              pins compared → the layer chosen. Then the layer's bytes from the same place, or from one that is for bytes only; size and digest proved over the whole of it
+ *              before anything is unpacked.
  * How it fails: a refused login tries the next one, any other failure the next endpoint; the error of the place that came furthest is told, the origin's before a mirror's.
  * How it ends: what was found is in the pull; logins are wiped by pull_fini().
  */
@@ -9,94 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "pull.h"
+#include "endpoint.h"
 #include <wasmcached/fetch.h>
 #include <wasmcached/unpack.h>
 
 enum { INDEX_DEPTH_MAX = 3 };
-
-/* ---- where and as whom ---- */
-
-/* The logins of one host in the kubelet's order of keyrings: the secret's, then the node's. */
-static void endpoint_add_logins(struct endpoint *endpoint, const struct docker_config *own, const struct docker_config *node, const char *host, const char *path)
-{
-        const struct docker_config *configs[] = { own, node };
-        for (size_t i = 0; i < COUNT_OF(configs); i++) {
-                struct login *found = NULL;
-                size_t count = 0;
-                if (configs[i])
-                        keyring_find(&configs[i], 1, host, path, &found, &count);
-                endpoint->logins = memory_resize(endpoint->logins, endpoint->count + count + 1, sizeof *endpoint->logins);
-                for (size_t j = 0; j < count; j++)
-                        login_copy(&found[j], &endpoint->logins[endpoint->count++]);
-                logins_free(&found, count);
-                if (i == 0)
-                        endpoint->own_count = endpoint->count;
-        }
-}
-
-static const char *const *mirrors_find(const struct modules_options *options, const char *host)
-{
-        static const char *const none[] = { NULL };
-        for (size_t i = 0; i < options->mirror_count; i++)
-                if (string_equal(options->mirrors[i].host, host))
-                        return options->mirrors[i].mirrors;
-        return none;
-}
-
-static struct endpoint *endpoint_new(struct pull *pull, char *url)
-{
-        pull->endpoints = memory_resize(pull->endpoints, pull->endpoint_count + 1, sizeof *pull->endpoints);
-        struct endpoint *endpoint = &pull->endpoints[pull->endpoint_count++];
-        *endpoint = (struct endpoint){ .url = url };
-        return endpoint;
-}
-
-/* A mirror is asked with what is meant for the mirror, never with the origin's credentials ([oci] 6.1). */
-static void endpoint_add_mirror(struct pull *pull, const char *url, const struct docker_config *own, const struct docker_config *node)
-{
-        const char *authority = strstr(url, "://");
-        authority = authority ? authority + 3 : url;
-        CLEANUP(cleanup_free) char *host = string_copy_bytes(authority, strcspn(authority, "/"));
-        const char *prefix = authority + strlen(host);
-        prefix += strspn(prefix, "/");
-        CLEANUP(cleanup_free) char *path = *prefix ? string_format("%s/%s", prefix, pull->want->reference.path) : string_copy(pull->want->reference.path);
-
-        struct endpoint *endpoint = endpoint_new(pull, string_copy(url));
-        endpoint->is_mirror = true;
-        endpoint_add_logins(endpoint, own, node, host, path);
-}
-
-static bool endpoints_find(struct pull *pull, struct error *err)
-{
-        int64_t started_us = clock_get_us();
-        const struct modules_options *options = &pull->setup->options;
-        const struct reference *reference = &pull->want->reference;
-        CLEANUP(docker_config_free) struct docker_config *node = NULL;
-        if (options->docker_config && *options->docker_config && !credential_load_node(options->docker_config, &node, err))
-                return false;
-
-        const struct docker_config *own = pull->want->inline_config ? pull->want->inline_config : pull->keys ? pull->keys->config : NULL;
-        for (const char *const *mirror = mirrors_find(options, reference->host); *mirror; mirror++)
-                endpoint_add_mirror(pull, *mirror, own, node);
-        endpoint_add_logins(endpoint_new(pull, registry_format_endpoint(pull->setup->fetch, reference->host)), own, node, reference->host, reference->path);
-        pull->stage_us[STAGE_LOGIN] += clock_get_us() - started_us;
-        return true;
-}
-
-struct endpoint *pull_find_endpoint(struct pull *pull, const struct reference *reference)
-{
-        struct error err = { 0 };
-        const struct modules_options *options = &pull->setup->options;
-        CLEANUP(docker_config_free) struct docker_config *node = NULL;
-        if (options->docker_config && *options->docker_config && !credential_load_node(options->docker_config, &node, &err))
-                return NULL;
-        const struct docker_config *own = pull->want->inline_config ? pull->want->inline_config : pull->keys ? pull->keys->config : NULL;
-        endpoint_fini(&pull->signatures);
-        pull->signatures = (struct endpoint){ .url = registry_format_endpoint(pull->setup->fetch, reference->host) };
-        endpoint_add_logins(&pull->signatures, own, node, reference->host, reference->path);
-        return &pull->signatures;
-}
 
 static void progress(void *arg, uint64_t received, int64_t total)
 {
@@ -110,6 +27,8 @@ struct registry_call pull_make_call(struct pull *pull, const struct endpoint *en
         return (struct registry_call){
                 .registry = pull->setup->registry,
                 .endpoint = endpoint->url,
+                .is_root = endpoint->is_root,
+                .reach = endpoint->reach,
                 .path = pull->want->reference.path,
                 .mirror_of = endpoint->is_mirror ? pull->want->reference.host : NULL,
                 .login = endpoint->login < endpoint->count ? &endpoint->logins[endpoint->login] : NULL,
@@ -288,28 +207,32 @@ static void note_grant(struct pull *pull, const struct endpoint *endpoint)
 /* Credentials one after the other, only as long as they are refused; anonymous only if there are none ([oci] 3.5). */
 static bool resolve_with_logins(struct pull *pull, struct endpoint *endpoint, enum reach *ret_reach, struct error *err)
 {
-        size_t tries = endpoint->count > 0 ? endpoint->count : 1;
-        for (endpoint->login = 0; endpoint->login < tries; endpoint->login++) {
+        for (endpoint->login = 0; endpoint_has_login(pull, endpoint, err); endpoint->login++) {
                 struct registry_call call = pull_make_call(pull, endpoint);
                 if (resolve_at(pull, &call, ret_reach, err)) {
                         note_grant(pull, endpoint);
                         return true;
                 }
                 if (err->code != ERROR_UNAUTHORIZED || cancel_is_triggered(pull->cancel))
-                        return false;
+                        break;
         }
-        return false;
+        return endpoint_refuse(pull, err);
 }
 
 bool pull_oci_resolve(struct pull *pull, struct error *err)
 {
+        unsigned needed = digest_is_set(&pull->want->reference.digest) ? REGISTRY_CAN_PULL : REGISTRY_CAN_RESOLVE;
         if (!endpoints_find(pull, err))
                 return false;
 
+        refuse(err, ERROR_UPSTREAM_UNREACHABLE, "%s: registries_dir names no host for it with the capability \"%s\"", pull->want->name,
+               needed == REGISTRY_CAN_PULL ? "pull" : "resolve");
         enum reach furthest = REACH_NONE;
         for (pull->endpoint = 0; pull->endpoint < pull->endpoint_count; pull->endpoint++) {
                 enum reach reach = REACH_NONE;
                 struct error failed = { 0 };
+                if (!(pull->endpoints[pull->endpoint].can & needed))
+                        continue;
                 if (resolve_with_logins(pull, &pull->endpoints[pull->endpoint], &reach, &failed))
                         return true;
                 if (reach >= furthest) {
@@ -389,19 +312,34 @@ static bool download_from(struct pull *pull, struct endpoint *endpoint, struct e
         return pull->form == LAYER_WASM ? download_raw(pull, &call, err) : download_boxed(pull, &call, err);
 }
 
-/* The bytes are named by their digest, so any endpoint behind the one that resolved will do when that one cannot deliver. */
+/* Those before the one that resolved have failed already, unless they only pull and were not asked for a tag. */
+static bool may_deliver(const struct pull *pull, size_t index)
+{
+        const struct endpoint *endpoint = &pull->endpoints[index];
+        bool was_asked = digest_is_set(&pull->want->reference.digest) || (endpoint->can & REGISTRY_CAN_RESOLVE);
+        return (endpoint->can & REGISTRY_CAN_PULL) && (index >= pull->endpoint || !was_asked);
+}
+
+static bool download_with_logins(struct pull *pull, struct endpoint *endpoint, struct error *err)
+{
+        for (endpoint->login = 0; endpoint_has_login(pull, endpoint, err); endpoint->login++) {
+                if (download_from(pull, endpoint, err))
+                        return true;
+                if (err->code != ERROR_UNAUTHORIZED || cancel_is_triggered(pull->cancel))
+                        break;
+        }
+        return endpoint_refuse(pull, err);
+}
+
+/* The bytes are named by their digest, so any endpoint will do when the one that resolved cannot deliver, and those that are for bytes only come before it. */
 bool pull_oci_download(struct pull *pull, struct error *err)
 {
         int64_t started_us = clock_get_us();
-        size_t at = pull->endpoint;
-        bool done = download_from(pull, &pull->endpoints[at], err);
-        while (!done && ++at < pull->endpoint_count && !cancel_is_triggered(pull->cancel)) {
-                struct endpoint *endpoint = &pull->endpoints[at];
-                size_t tries = endpoint->count > 0 ? endpoint->count : 1;
-                *err = (struct error){ .code = ERROR_UNAUTHORIZED };
-                for (endpoint->login = 0; !done && endpoint->login < tries && err->code == ERROR_UNAUTHORIZED; endpoint->login++)
-                        done = download_from(pull, endpoint, err);
-        }
+        bool done = false;
+        refuse(err, ERROR_UPSTREAM_UNREACHABLE, "%s: registries_dir names no host for it with the capability \"pull\"", pull->want->name);
+        for (size_t at = 0; !done && at < pull->endpoint_count && !cancel_is_triggered(pull->cancel); at++)
+                if (may_deliver(pull, at))
+                        done = at == pull->endpoint ? download_from(pull, &pull->endpoints[at], err) : download_with_logins(pull, &pull->endpoints[at], err);
         pull->stage_us[STAGE_DOWNLOAD] += clock_get_us() - started_us;
         if (!done)
                 return false;

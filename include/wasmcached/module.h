@@ -6,7 +6,7 @@
 #include <wasmcached/base.h>
 #include <wasmcached/module/stats.h>
 
-struct loop; struct store; struct fetch_client; struct registry; struct modules; struct trust_keys; struct trust_policy;
+struct loop; struct store; struct fetch_client; struct registry; struct registry_tree; struct credential_providers; struct modules; struct trust_keys; struct trust_policy;
 
 /* ---- what is wanted: contract section 1, one decoder for API, resources and CLI ---- */
 enum module_policy { MODULE_POLICY_UNSPECIFIED, MODULE_POLICY_IF_NOT_PRESENT, MODULE_POLICY_ALWAYS };
@@ -97,7 +97,8 @@ struct modules_options {
         int64_t lease_ms; uint64_t scrub_rate_bytes; unsigned slots, slots_per_host;
         int64_t pull_timeout_ms, stale_if_error_ms, negative_ms; uint64_t max_layer_bytes, max_module_bytes;
         const char *const *file_roots, *secrets_dir, *docker_config;       /* file_roots: NULL-terminated */
-        struct modules_mirrors { const char *host; const char *const *mirrors; } const *mirrors; size_t mirror_count;  /* mirrors: URLs, NULL-terminated */
+        struct modules_mirrors { const char *host; const char *const *mirrors; } const *mirrors; size_t mirror_count;  /* URLs, NULL-terminated, maybe none */
+        struct registry_tree *tree; struct credential_providers *providers;      /* may be NULL, counted; of hosts in `mirrors` nothing is looked up in the tree */
         struct modules_trust {            /* policy NULL = defaults; rules: of what their pattern fits nothing is handed out without a signature by one of keys */
                 struct trust_policy *policy; const char *signature_repository;
                 const struct trust_rule { const char *match; struct trust_keys *keys; struct trust_policy *policy; } *rules; size_t rule_count;

@@ -108,10 +108,13 @@ static const struct { const char *text, *error; } rows[] = {
         { "network: {allow: [10.0.0/8]}", "network.allow: \"10.0.0/8\" does not fit" },
         { "network: {http_proxy: \"http://u:secret@p.example:3128\"}", NULL },
         { "network: {http_proxy: \"socks5://u:secret@p.example\"}", "network.http_proxy: the value (not shown, it may hold a password) does not fit" },
-        { "registries_dir: /etc/x", "t.yaml:1: registries_dir: not built in this version of wasmcached; leave it out" },
+        { "registries_dir: /etc/x", NULL },
+        { "registries_dir: x", "t.yaml:1: registries_dir: \"x\" does not fit" },
         { "registries_dir: \"\"", NULL },
         { "manifests: /etc/x", "manifests: not built in this version" },
-        { "credentials: {provider_config: /x}", "credentials.provider_config: not built in this version" },
+        { "credentials: {provider_config: /x, provider_bin_dir: /y}", NULL },
+        { "credentials:\n  provider_config: /x", "t.yaml:2: credentials.provider_config: without credentials.provider_bin_dir; both or neither" },
+        { "credentials: {provider_bin_dir: /x}", "t.yaml:1: credentials.provider_bin_dir: without credentials.provider_config" },
         { "kubernetes: {mode: off}", NULL },
         { "kubernetes: {mode: in-cluster}", "kubernetes.mode: \"in-cluster\" is not built in this version" },
         { "kubernetes: {mode: on}", "kubernetes.mode: " },
@@ -305,7 +308,8 @@ static void test_rooms(void **state)
         assert_string_equal(registry.realm_pairs[1], "r.example:5000 u.example:8443");
         assert_null(registry.realm_pairs[2]);
         assert_int_equal(modules.slots_per_host, 2);
-        assert_int_equal(modules.mirror_count, 1);
+        assert_int_equal(modules.mirror_count, 2);                 /* all of which something is said, for registries_dir is not looked into for them */
+        assert_null(modules.mirrors[1].mirrors[0]);
         assert_string_equal(modules.mirrors[0].mirrors[1], "http://n.example");
         assert_string_equal(modules.file_roots[0], "/srv/modules");
         assert_string_equal(store.root, "/srv/w");
