@@ -34,8 +34,11 @@ static void pull_know(struct pull *pull, const struct hit *hit)
                 }
                 return;
         }
-        if (!hit->image)
+        /* Content of another repository is nothing that this one could be asked about: it has to bring it. */
+        if (!hit->image || !grant_is_shown(pull->want, hit->image, hit->reference)) {
+                pull->is_proof = false;
                 return;
+        }
         bool by_name = hit->reference && hit->reference->image == hit->image;
         pull->known_module = hit->entry->sha256;
         pull->known_manifest = hit->image->manifest;
@@ -384,7 +387,8 @@ static void flight_found(struct flight *flight, struct entry *entry, struct imag
 static struct flight *flight_storing(struct modules *modules, const struct flight *except)
 {
         for (struct flight *flight = modules->queue; flight; flight = flight->next)
-                if (flight != except && flight->is_storing && !flight->is_cancelled && digest_equal(&flight->pull.manifest_digest, &except->pull.manifest_digest))
+                if (flight != except && flight->is_storing && !flight->is_cancelled && digest_equal(&flight->pull.manifest_digest, &except->pull.manifest_digest) &&
+                    string_equal(flight->pull.want->repository, except->pull.want->repository))
                         return flight;
         return NULL;
 }
@@ -451,7 +455,8 @@ static void flight_resolved(struct flight *flight)
         struct pull *pull = &flight->pull;
         struct image *image = pull->want->kind == WANT_OCI ? catalog_find_image(&modules->catalog, &pull->manifest_digest) : NULL;
         struct entry *entry = image ? image->entry : NULL;
-        if (image && !digest_equal(&image->manifest, &pull->manifest_digest))
+        if (image && (!digest_equal(&image->manifest, &pull->manifest_digest) ||
+                      !grant_is_shown(pull->want, image, catalog_find_reference(&modules->catalog, pull->want->name))))
                 entry = NULL;
         if (pull->outcome == PULL_UNCHANGED && pull->want->kind != WANT_OCI)
                 entry = catalog_find_entry(&modules->catalog, &pull->module);

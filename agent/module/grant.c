@@ -43,3 +43,13 @@ struct grant *grant_find(const struct hit_question *question, const struct entry
                         return grant;
         return NULL;
 }
+
+bool grant_is_shown(const struct module_want *want, const struct image *image, const struct known_reference *reference)
+{
+        if (reference && reference->image == image)
+                return true;
+        for (const struct grant *grant = image->grants; grant; grant = grant->next)
+                if (strcmp(grant->repository, want->repository) == 0)
+                        return true;
+        return false;
+}

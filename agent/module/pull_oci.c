@@ -139,6 +139,13 @@ static void hide_proof(const struct pull *pull, const char *digest, struct error
         snprintf(err->text, sizeof err->text, "%s", text);
 }
 
+/* The digest asked for in the answer, or the bytes themselves: a bare 200 is also what a login page says. */
+static bool check_digest(const struct registry_call *call, const char *name, struct error *err)
+{
+        CLEANUP(registry_manifest_fini) struct registry_manifest head = { 0 }, whole = { 0 };
+        return registry_fetch_manifest(call, name, true, &head, err) && (digest_is_set(&head.digest) || registry_fetch_manifest(call, name, false, &whole, err));
+}
+
 /* Does the place still say what is known? A HEAD is enough to keep what is here, never to take something else. false without error = ask in full. */
 static bool check_head(struct pull *pull, const struct registry_call *call, bool *ret_same, struct error *err)
 {
@@ -148,10 +155,11 @@ static bool check_head(struct pull *pull, const struct registry_call *call, bool
         *ret_same = false;
 
         CLEANUP(registry_manifest_fini) struct registry_manifest head = { 0 };
-        bool done = registry_fetch_manifest(call, by_digest ? name : pull->want->reference.tag, true, &head, err);
+        bool done = by_digest ? check_digest(call, name, err) : registry_fetch_manifest(call, pull->want->reference.tag, true, &head, err);
         if (!done && pull->is_proof) {
                 hide_proof(pull, name, err);
-                return err->code == ERROR_UNAUTHORIZED || err->code == ERROR_NOT_FOUND;      /* asked in full, the place gives the answer that any stranger gets */
+                /* Asked in full, the place gives the answer that any stranger gets. */
+                return err->code == ERROR_UNAUTHORIZED || err->code == ERROR_NOT_FOUND || err->code == ERROR_CHECKSUM_MISMATCH;
         }
         if (!done)
                 return by_digest && err->code == ERROR_NOT_FOUND && !digest_is_set(&pull->want->pin);      /* gone there; what the tag means now is asked in full */

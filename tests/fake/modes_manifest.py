@@ -251,3 +251,39 @@ def diff_id(repo):
     archive = tar([("plugin.wasm", wasm(repo.name))])
     config = repo.layer(OCI_CONFIG, encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [sha256(b"other")]}}))
     repo.manifest(image(config, [repo.layer(OCI_TAR + "+gzip", gz(archive))]), tag="v1")
+
+
+# ---- what another repository holds: this one says that it has it too (the image is byte for byte that of basic/raw)
+@mode("good-twin", "ok", "the same image as basic/raw has, whole")
+def twin(repo):
+    repo.raw_image(wasm("basic/raw"))
+
+
+@mode("vouch-manifest", "not_found", "the manifest of basic/raw (which is no secret) and none of its blobs")
+def vouch_manifest(repo):
+    repo.raw_image(wasm("basic/raw"))
+    repo.blobs.clear()
+
+
+@mode("vouch-head", "not_found", "200 to every HEAD of a manifest, with whatever digest was asked for; nothing behind it")
+def vouch_head(repo):
+    repo.raw_image(wasm("basic/raw"))
+    repo.on_any = lambda connection: vouch(connection, [("Docker-Content-Digest", connection.request.path.rpartition("/")[2])])
+
+
+@mode("vouch-page", "not_found", "a HEAD of a manifest is led to a login page, which is always 200")
+def vouch_page(repo):
+    repo.raw_image(wasm("basic/raw"))
+
+    def on_any(connection):
+        if connection.request.method != "HEAD":
+            return vouch(connection, [])
+        page = repo.world.path(lambda reader: reader.reply(200, "<html>log in</html>", [("Content-Type", "text/html")]))
+        return connection.reply(307, headers=[("Location", page)]) or True
+    repo.on_any = on_any
+
+
+def vouch(connection, headers):
+    if connection.request.method == "HEAD":
+        return connection.reply(200, b"", [("Content-Type", OCI_MANIFEST), ("Content-Length", 400)] + headers) or True
+    return connection.reply(404, {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "unknown"}]}) or True

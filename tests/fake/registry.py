@@ -28,6 +28,7 @@ Steering (on any port, not logged):
     POST /_set?down=1|0                     every new connection and request is refused by RST (except steering); 0 ends it
     POST /_set?repo=R&status=503|0          every request of R gets this status; 0 ends it
     POST /_sign?repo=R&tag=T&key=NAME&form=simple|bundle   signs what T means with the key of that name; the answer has its PEM
+    POST /_set?repo=R&page=1                every request of R is led to a login page, which is 200
 """
 import argparse
 import json
@@ -174,6 +175,10 @@ class Front:
             return connection.reply(200, {})
         if request.path == "/_set" and build and "status" in query:
             world.statuses[name] = int(query["status"])
+            return connection.reply(200, {})
+        if request.path == "/_set" and build and "page" in query:
+            page = world.path(lambda reader: reader.reply(200, "<html>log in</html>", [("Content-Type", "text/html")]))
+            world.repo(name, build).on_any = lambda asker: asker.reply(307, headers=[("Location", page)]) or True
             return connection.reply(200, {})
         if request.path == "/_set" and build and "tag" in query:
             repo = world.repo(name, build)

@@ -158,10 +158,54 @@ static void test_namespaces(void **state)
         assert_false(module_open(flow.modules, &flow_tenant_a, &sha256, &fd, &size, &err));
 }
 
+/* What one repository has shown is no other's to give away: it must bring the bytes itself, not its word for them. */
+static void test_no_other_vouches(void **state)
+{
+        (void)state;
+        static const char *const liars[] = { "vouch-manifest", "vouch-head", "vouch-page" };
+        struct flow_answer mine = ask(&flow_tenant_a, "basic", "good");
+        check(&mine, ERROR_NONE, MODULE_SOURCE_PULLED);
+        const int ports[] = { flow.port, flow.other };
+        for (size_t i = 0; i < COUNT_OF(liars) * COUNT_OF(ports); i++) {
+                const char *liar = liars[i / COUNT_OF(ports)];
+                int port = ports[i % COUNT_OF(ports)];
+                struct flow_answer answer = flow_get(&flow, &flow_tenant_b, "{\"url\":\"127.0.0.1:%d/mode/%s@%s\"}", port, liar, mine.digest);
+                check(&answer, ERROR_NOT_FOUND, 0);
+                answer = flow_get(&flow, &flow_tenant_b, "{\"url\":\"127.0.0.1:%d/mode/%s:v1\",\"sha256\":\"%s\"}", port, liar, mine.digest + strlen("sha256:"));
+                check(&answer, ERROR_NOT_FOUND, 0);
+                answer = flow_get(&flow, &flow_tenant_b, "{\"url\":\"127.0.0.1:%d/mode/%s:v1\",\"imagePullPolicy\":\"Always\"}", port, liar);
+                check(&answer, ERROR_NOT_FOUND, 0);
+        }
+        flow_forget(&flow);
+        struct flow_answer answer = flow_get(&flow, &flow_tenant_b, "{\"url\":\"127.0.0.1:%d/mode/good-twin:v1\"}", flow.other);
+        check(&answer, ERROR_NONE, MODULE_SOURCE_PULLED);                   /* this one has it, and has brought it */
+        assert_string_equal(answer.digest, mine.digest);
+        assert_int_equal(flow_count(&flow, "GET", "/v2/mode/good-twin/blobs/"), 1);
+        answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"127.0.0.1:%d/mode/good-twin@%s\"}", flow.other, mine.digest);
+        check(&answer, ERROR_NONE, MODULE_SOURCE_CACHE);                    /* public there */
+        answer = ask(&flow_tenant_b, "basic", NULL);
+        check(&answer, ERROR_UNAUTHORIZED, 0);                              /* which makes nothing public here */
+}
+
+/* A repository of a private image that lets itself be led to a login page proves nothing about who asks. */
+static void test_page_is_no_proof(void **state)
+{
+        (void)state;
+        struct flow_answer mine = ask(&flow_tenant_a, "basic", "good");
+        check(&mine, ERROR_NONE, MODULE_SOURCE_PULLED);
+        free(flow_http(&flow, "POST", "/_set?repo=basic/raw&page=1"));
+        struct flow_answer answer = ask(&flow_tenant_b, "basic", NULL);
+        assert_false(answer.is_ok);
+        answer = flow_get(&flow, &flow_tenant_b, "{\"url\":\"127.0.0.1:%d/basic/raw@%s\"}", flow.port, mine.digest);
+        assert_false(answer.is_ok);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_tenants, begin, end),
+                cmocka_unit_test_setup_teardown(test_no_other_vouches, begin, end),
+                cmocka_unit_test_setup_teardown(test_page_is_no_proof, begin, end),
                 cmocka_unit_test_setup_teardown(test_proof_costs_one_head, begin, end),
                 cmocka_unit_test_setup_teardown(test_secret_changes, begin, end),
                 cmocka_unit_test_setup_teardown(test_namespaces, begin, end),
