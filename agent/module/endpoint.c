@@ -66,15 +66,13 @@ static bool is_origin(const char *url, const char *host)
 static void endpoint_add(struct pull *pull, const char *url, bool is_mirror, const struct keyrings *keyrings)
 {
         const struct reference *reference = &pull->want->reference;
-        const char *authority = strstr(url, "://") ? strstr(url, "://") + 3 : url;
-        CLEANUP(cleanup_free) char *host = string_copy_bytes(authority, strcspn(authority, "/"));
-        const char *prefix = authority + strlen(host);
-        prefix += strspn(prefix, "/");
+        CLEANUP(cleanup_free) char *host = NULL, *path = NULL;
+        mirror_split(url, reference->path, &host, &path);
 
         struct endpoint *endpoint = endpoint_new(pull, string_copy(url));
         endpoint->is_mirror = is_mirror;
         endpoint->host = string_copy(is_mirror ? host : reference->host);
-        endpoint->path = is_mirror && *prefix ? string_format("%s/%s", prefix, reference->path) : string_copy(reference->path);
+        endpoint->path = string_copy(is_mirror ? path : reference->path);
         endpoint_add_logins(endpoint, keyrings);
 }
 

@@ -4,15 +4,14 @@
 #include "demand.h"
 #include "want.h"
 
-/* Who asks, as credentials: the logins of the secret (or inline config) that fit the repository. */
+/* Who asks, as credentials: the logins of the secret (or inline config) that fit the repository, at its mirrors or at the origin. */
 enum principal_kind { PRINCIPAL_NONE, PRINCIPAL_SECRET, PRINCIPAL_INLINE };
-enum { PRINCIPAL_LOGINS_MAX = 32 };
 struct principal {
         unsigned references;
         enum principal_kind kind;
         struct login *logins; size_t count;       /* of its own; the node's come later, on a worker */
         struct digest *macs;
-        struct digest fingerprint;                /* over all macs, in order: the part of a flight's key */
+        struct digest fingerprint;                /* over all macs, in order, and where each may be used: the part of a flight's key */
 };
 
 enum hit_result {

@@ -288,6 +288,7 @@ bool modules_reload(struct modules *modules, struct fetch_client *fetch, struct 
         refusals_clear(modules, NULL);
         verdicts_clear(modules->verdicts);        /* what is cached is judged again, by what holds now */
         rejudge_rules(modules);
+        secrets_forget_principals(modules);
         modules->next_lease_sweep_ms = 0;
         evict_check(modules);
         flights_start(modules);

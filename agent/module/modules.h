@@ -70,6 +70,7 @@ enum secret_answer secret_get(struct modules *modules, const struct ask *ask, st
 bool secret_renew(struct modules *modules, const struct ask *ask, struct secret_state **ret_state);
 struct keys *secret_get_keys(struct modules *modules, const struct ask *ask);               /* referenced; NULL for none; right after SECRET_READY */
 void secrets_sweep(struct modules *modules, int64_t now_ms);
+void secrets_forget_principals(struct modules *modules);                     /* after a reload */
 void secrets_free(struct modules *modules);
 
 /* ---- flights ---- */

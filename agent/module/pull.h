@@ -102,6 +102,10 @@ void pull_fini(struct pull *pull);                /* what workers made; the give
 struct pull_rows { struct store_image image; struct store_reference reference; struct store_grant grant; struct store_resource resource; };
 void pull_get_rows(const struct pull *pull, struct pull_rows *ret_rows);
 
+/* mirror.c: their URLs; where the logins for one of them are looked up (host, path). Any thread. */
+void mirrors_visit(const struct modules_options *options, const char *host, void (*each)(void *arg, const char *url), void *arg);
+void mirror_split(const char *url, const char *path, char **ret_host, char **ret_path);
+
 /* pull_oci.c, pull_url.c; worker. */
 struct registry_call pull_make_call(struct pull *pull, const struct endpoint *endpoint);
 /* Another repository than the want's own, with the logins that fit it (signature_repository); NULL when credentials cannot be read. Valid until the next one. */

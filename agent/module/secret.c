@@ -36,20 +36,46 @@ static void principal_release(void *value)
         principal_unref(&principal);
 }
 
+struct place { const char *url, *host, *path; };
+
+static void principal_add(struct principal *principal, const struct modules *modules, const struct docker_config *config, const struct place *place, struct hasher *hasher)
+{
+        struct login *found = NULL;
+        size_t count = 0;
+        keyring_find(&config, 1, place->host, place->path, &found, &count);
+        principal->logins = memory_resize(principal->logins, principal->count + count + 1, sizeof *principal->logins);
+        principal->macs = memory_resize(principal->macs, principal->count + count + 1, sizeof *principal->macs);
+        hasher_update(hasher, place->url, strlen(place->url) + 1);
+        for (size_t i = 0; i < count; i++, principal->count++) {
+                struct digest *mac = &principal->macs[principal->count];
+                login_copy(&found[i], &principal->logins[principal->count]);
+                login_fingerprint(&found[i], store_get_key(modules->store), STORE_KEY_BYTES, mac);
+                hasher_update(hasher, mac->bytes, DIGEST_SHA256_BYTES);
+        }
+        logins_free(&found, count);
+}
+
+struct principal_making { struct principal *principal; const struct modules *modules; const struct docker_config *config; const struct reference *reference; struct hasher *hasher; };
+
+static void principal_add_mirror(void *arg, const char *url)
+{
+        const struct principal_making *making = arg;
+        CLEANUP(cleanup_free) char *host = NULL, *path = NULL;
+        mirror_split(url, making->reference->path, &host, &path);
+        principal_add(making->principal, making->modules, making->config, &(struct place){ url, host, path }, making->hasher);
+}
+
 static struct principal *principal_new(const struct modules *modules, enum principal_kind kind, const struct docker_config *config, const struct module_want *want)
 {
         struct principal *principal = memory_new(1, sizeof *principal);
         principal->references = 1;
         principal->kind = kind;
-        if (want->kind == WANT_OCI)
-                keyring_find(&config, 1, want->reference.host, want->reference.path, &principal->logins, &principal->count);
-        principal->macs = memory_new(principal->count + 1, sizeof *principal->macs);
-
         CLEANUP(hasher_free) struct hasher *hasher = hasher_new(DIGEST_SHA256);
-        for (size_t i = 0; i < principal->count; i++) {
-                login_fingerprint(&principal->logins[i], store_get_key(modules->store), STORE_KEY_BYTES, &principal->macs[i]);
-                hasher_update(hasher, principal->macs[i].bytes, DIGEST_SHA256_BYTES);
-        }
+        const struct reference *reference = &want->reference;
+        if (want->kind == WANT_OCI)
+                mirrors_visit(&modules->setup->options, reference->host, principal_add_mirror, &(struct principal_making){ principal, modules, config, reference, hasher });
+        if (want->kind == WANT_OCI)
+                principal_add(principal, modules, config, &(struct place){ "", reference->host, reference->path }, hasher);
         hasher_finish(hasher, &principal->fingerprint);
         return principal;
 }
@@ -222,6 +248,16 @@ static void secrets_drop(struct modules *modules, int64_t used_before_ms)
 void secrets_sweep(struct modules *modules, int64_t now_ms)
 {
         secrets_drop(modules, now_ms - SECRET_KEEP_MS);
+}
+
+/* The mirrors may be others now, and with them what fits. */
+void secrets_forget_principals(struct modules *modules)
+{
+        size_t position = 0, key_bytes;
+        const void *key;
+        void *value;
+        while (map_next(modules->secrets, &position, &key, &key_bytes, &value))
+                map_free(&((struct secret_state *)value)->principals);
 }
 
 void secrets_free(struct modules *modules)

@@ -200,12 +200,62 @@ static void test_page_is_no_proof(void **state)
         assert_false(answer.is_ok);
 }
 
+/* Who differs only in what is meant for a mirror is another asker: no flight is shared. What a mirror has shown counts as if the origin had: it is the operator's word that it
+   stands for the origin ([oci] 6.1: "or trust configured mirrors explicitly"). */
+static void test_mirror_logins(void **state)
+{
+        (void)state;
+        char mirror[64], url[128], of_mirror[256], of_origin[256];
+        snprintf(mirror, sizeof mirror, "http://127.0.0.1:%d", flow.port);
+        const char *mirrors[] = { mirror, NULL };
+        flow_close(&flow);
+        flow.options.mirrors = &(struct modules_mirrors){ .host = "origin.invalid", .mirrors = mirrors };
+        flow.options.mirror_count = 1;
+        flow_open(&flow);
+        config_format(of_mirror, sizeof of_mirror, "pull", "secret");
+        snprintf(of_origin, sizeof of_origin, "{\"auths\":{\"origin.invalid\":{\"username\":\"pull\",\"password\":\"secret\"}}}");
+        static const char *const guards[] = { "basic", "bearer" };
+        for (size_t i = 0; i < COUNT_OF(guards); i++) {
+                char jsons[3][1024];
+                struct flow_answer answers[3];
+                snprintf(url, sizeof url, "{\"url\":\"origin.invalid/%s/raw:v1\"", guards[i]);
+                snprintf(jsons[0], sizeof jsons[0], "%s,\"pullSecret\":%s}", url, of_mirror);
+                snprintf(jsons[1], sizeof jsons[1], "%s}", url);
+                snprintf(jsons[2], sizeof jsons[2], "%s,\"pullSecret\":%s}", url, of_origin);
+                for (size_t k = 0; k < COUNT_OF(jsons); k++)
+                        flow_start(&flow, jsons[k], k == 0 ? &flow_tenant_a : &flow_tenant_b, &answers[k]);
+                flow_wait(&flow, answers, COUNT_OF(answers));
+                check(&answers[0], ERROR_NONE, MODULE_SOURCE_PULLED);
+                assert_false(answers[1].is_ok);
+                assert_false(answers[2].is_ok);                            /* right, but not for the mirror; and the origin is not there */
+
+                struct flow_answer again = flow_get(&flow, &flow_tenant_a, "%s", jsons[0]);
+                check(&again, ERROR_NONE, MODULE_SOURCE_CACHE);
+                again = flow_get(&flow, &flow_tenant_b, "%s", jsons[1]);
+                assert_false(again.is_ok);
+        }
+
+        /* Without the mirror in the configuration its credentials say nothing about the repository. */
+        struct error err;
+        struct fetch_client *fetch = NULL;
+        flow.options.mirror_count = 0;
+        flow_secret(&flow, "team-a", "of-mirror", of_mirror);
+        struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "%s,\"imagePullSecret\":\"of-mirror\"}", url);
+        check(&answer, ERROR_NONE, MODULE_SOURCE_CACHE);
+        assert_true(fetch_client_new(&flow.fetch_options, &fetch, &err));
+        assert_true(modules_reload(flow.modules, fetch, registry_new(fetch, &(struct registry_options){ 0 }), &flow.options, &err));
+        fetch_client_unref(&fetch);
+        answer = flow_get(&flow, &flow_tenant_a, "%s,\"imagePullSecret\":\"of-mirror\"}", url);
+        assert_false(answer.is_ok);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_tenants, begin, end),
                 cmocka_unit_test_setup_teardown(test_no_other_vouches, begin, end),
                 cmocka_unit_test_setup_teardown(test_page_is_no_proof, begin, end),
+                cmocka_unit_test_setup_teardown(test_mirror_logins, begin, end),
                 cmocka_unit_test_setup_teardown(test_proof_costs_one_head, begin, end),
                 cmocka_unit_test_setup_teardown(test_secret_changes, begin, end),
                 cmocka_unit_test_setup_teardown(test_namespaces, begin, end),
