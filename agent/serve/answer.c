@@ -46,7 +46,7 @@ static void response_queue(struct connection *connection, int status, struct MHD
         connection_end_wait(connection);
         if (was_suspended || may_be_slow)
                 connection_set_timeout(connection, connection->serve->limits.write_timeout_ms);
-        bool queued = response && MHD_queue_response(connection->mhd, (unsigned)status, response) == MHD_YES;
+        bool queued = response && response_send(connection->mhd, (unsigned)status, response) == MHD_YES;
         if (response)
                 MHD_destroy_response(response);   /* our reference */
         if (!queued)

@@ -135,6 +135,9 @@ size_t request_keep_escapes(void *arg, struct MHD_Connection *mhd, char *text);
 
 /* answer.c */
 void answer_problem(struct connection *connection, int status, const char *detail, bool close);
+
+/* ---- fallback.c: what libmicrohttpd refuses by itself is made a problem on its way out */
+enum MHD_Result response_send(struct MHD_Connection *mhd, unsigned status, struct MHD_Response *response);
 void stream_break(struct serve_stream *stream);
 void stream_tell_gone(struct serve *serve);
 void stream_connection_done(struct connection *connection);

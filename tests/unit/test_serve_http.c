@@ -77,6 +77,19 @@ static const struct { const char *name, *sent; int status; const char *body; boo
         { "blank lines before", "\r\n\r\nGET /a HTTP/1.1\r\n" HOST "\r\n", 200, "GET /a", true },
 };
 
+/* Whoever refuses, the shape is the same. */
+static void check_problem(const struct buffer *text)
+{
+        int status = status_of(text);
+        char member[32];
+        if (status < 400)
+                return;
+        snprintf(member, sizeof member, "\"status\": %d,", status);
+        assert_non_null(strstr(text->data, "application/problem+json"));
+        assert_null(strcasestr(text->data, "text/html"));
+        assert_non_null(strstr(body_of(text), member));
+}
+
 static void test_table(void **state)
 {
         struct rig *rig = *state;
@@ -89,8 +102,7 @@ static void test_table(void **state)
                 assert_true(client_hear(fd, &text));
                 assert_int_equal(status_of(&text), rows[i].status);
                 assert_non_null(strstr(body_of(&text), rows[i].body));
-                if (rows[i].status >= 400 && rows[i].body[0])
-                        assert_non_null(strstr(text.data, "application/problem+json"));
+                check_problem(&text);
                 if (rows[i].status == 100) {
                         client_say(fd, "hello");
                         assert_true(client_hear(fd, &text));
@@ -121,8 +133,41 @@ static void test_bytewise(void **state)
                         client_say_bytes(fd, byte, 1);
                 assert_true(client_hear(fd, &text));
                 assert_int_equal(status_of(&text), rows[i].status);
+                check_problem(&text);
                 close(fd);
                 buffer_fini(&text);
+        }
+}
+
+/* And again as the second request of a connection, alone and together with the first. */
+static void test_later(void **state)
+{
+        struct rig *rig = *state;
+        static const char good[] = "GET /first HTTP/1.1\r\n" HOST "\r\n";
+        for (size_t i = 0; i < 2 * COUNT_OF(rows); i++) {
+                size_t row = i / 2;
+                struct buffer text = { 0 }, sent = { 0 };
+                int fd = client_dial(rig);
+                print_message("%s\n", rows[row].name);
+                buffer_append_text(&sent, good);
+                if (i % 2 == 0) {
+                        client_say(fd, good);
+                        assert_true(client_hear(fd, &text));
+                        buffer_clear(&sent);
+                }
+                buffer_append_text(&sent, rows[row].sent);
+                client_say_bytes(fd, sent.data, sent.used);
+                if (i % 2 == 1)
+                        assert_true(client_hear(fd, &text));
+                assert_string_equal(body_of(&text), "GET /first");
+                assert_true(client_hear(fd, &text));
+                assert_int_equal(status_of(&text), rows[row].status);
+                check_problem(&text);
+                if (!rows[row].stays)
+                        assert_true(client_hear_end(fd, &text, RIG_PATIENCE_MS));
+                close(fd);
+                buffer_fini(&text);
+                buffer_fini(&sent);
         }
 }
 
@@ -334,6 +379,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_table, open_rig, close_rig),
                 cmocka_unit_test_setup_teardown(test_bytewise, open_rig, close_rig),
+                cmocka_unit_test_setup_teardown(test_later, open_rig, close_rig),
                 cmocka_unit_test_setup_teardown(test_nul_bytes, open_rig, close_rig),
                 cmocka_unit_test_setup_teardown(test_pipelining, open_rig, close_rig),
                 cmocka_unit_test_setup_teardown(test_wait_in_pipeline, open_rig, close_rig),
