@@ -7,6 +7,8 @@
 #include <string.h>
 #include "front.h"
 
+enum { RETRY_AFTER_MOST_S = 3600 };               /* whatever a peer says */
+
 /* Seconds for Retry-After where the error does not know better: how long such a thing usually lasts. */
 static const unsigned RETRY_AFTER_S[ERROR_CODES] = {
         [ERROR_SIGNATURE_UNREACHABLE] = 5, [ERROR_UPSTREAM_UNREACHABLE] = 5, [ERROR_UPSTREAM_ERROR] = 5, [ERROR_RATE_LIMITED] = 10, [ERROR_TIMEOUT] = 1,
@@ -69,6 +71,15 @@ void api_print_problem(const struct error *err, struct buffer *out)
         problem_put(err, error_get_row(err->code)->http_status, NULL, out);
 }
 
+/* 0 = asking again does not help, however long the refusal is remembered here. */
+static unsigned retry_after(const struct error *err)
+{
+        if (error_get_row(err->code)->retry != ERROR_RETRY_LATER)
+                return 0;
+        unsigned after = err->retry_after_s ? err->retry_after_s : RETRY_AFTER_S[err->code < ERROR_CODES ? err->code : ERROR_INTERNAL];
+        return after < RETRY_AFTER_MOST_S ? after : RETRY_AFTER_MOST_S;
+}
+
 void api_answer_refusal(struct api *api, struct serve_request *request, size_t route, const struct api_refusal *refusal, const struct error *err)
 {
         const struct error_row *row = error_get_row(err->code);
@@ -76,7 +87,7 @@ void api_answer_refusal(struct api *api, struct serve_request *request, size_t r
         struct serve_header headers[2];
         size_t header_count = 0;
         char seconds[16];
-        unsigned after = err->retry_after_s ? err->retry_after_s : row->retry == ERROR_RETRY_LATER ? RETRY_AFTER_S[err->code < ERROR_CODES ? err->code : 0] : 0;
+        unsigned after = retry_after(err);
         if (after > 0) {
                 snprintf(seconds, sizeof seconds, "%u", after);
                 headers[header_count++] = (struct serve_header){ "Retry-After", seconds };

@@ -127,7 +127,7 @@ static struct {
         struct module_caller caller;
         char told[256], namespace[64];
         struct module_listener *listener;
-        enum error_code refusal;
+        enum error_code refusal; unsigned refusal_after_s;
 } world;
 static struct module_waiter the_waiter;
 const char *const module_stage_names[MODULE_STAGES] = { "login", "resolve", "manifest", "download", "unpack", "commit" };
@@ -184,6 +184,7 @@ struct module_waiter *module_get(struct modules *modules, struct module_want *wa
         struct error err = { 0 };
         if (world.refusal)
                 refuse(&err, world.refusal, "told so");
+        err.retry_after_s = world.refusal_after_s;
         answered(arg, world.refusal ? NULL : &OBJECT, world.refusal ? &err : NULL);
         return NULL;
 }
@@ -591,6 +592,31 @@ static void test_refusals(void **state)
         api_free(&api);
 }
 
+/* Seconds only where asking again can help, also for a refusal that is remembered for a while, and for what a peer asks for. */
+static void test_retry_after(void **state)
+{
+        (void)state;
+        static const struct { enum error_code code; unsigned after_s; const char *header; } cases[] = {
+                { ERROR_BUSY, 0, "Retry-After: 1\n" },                { ERROR_BUSY, 7, "Retry-After: 7\n" },
+                { ERROR_RATE_LIMITED, 0, "Retry-After: 10\n" },       { ERROR_RATE_LIMITED, 42, "Retry-After: 42\n" },
+                { ERROR_RATE_LIMITED, 9999999, "Retry-After: 3600\n" }, { ERROR_STORE_FULL, 0, "Retry-After: 30\n" },
+                { ERROR_TIMEOUT, 0, "Retry-After: 1\n" },             { ERROR_SIGNATURE_UNREACHABLE, 0, "Retry-After: 5\n" },
+                { ERROR_UPSTREAM_UNREACHABLE, 0, "Retry-After: 5\n" }, { ERROR_UPSTREAM_ERROR, 3, "Retry-After: 3\n" },
+        };
+        struct api *api = api_make();
+        for (size_t i = 0; i < COUNT_OF(cases) + ERROR_CODES; i++) {
+                enum error_code code = i < COUNT_OF(cases) ? cases[i].code : (enum error_code)(i - COUNT_OF(cases));
+                if (code == ERROR_NONE || (i >= COUNT_OF(cases) && error_get_row(code)->retry == ERROR_RETRY_LATER))
+                        continue;
+                CLEANUP(cleanup_free) struct serve_request *request = request_make(&agent, "POST", "/v1/modules", "{\"url\":\"a\"}");
+                world.refusal = code;
+                world.refusal_after_s = i < COUNT_OF(cases) ? cases[i].after_s : 9;
+                ask(api, request);
+                assert_string_equal(request->answer_headers, i < COUNT_OF(cases) ? cases[i].header : "");
+        }
+        api_free(&api);
+}
+
 static void test_caller(void **state)
 {
         (void)state;
@@ -736,7 +762,8 @@ static void test_openapi(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_rows), cmocka_unit_test(test_memo), cmocka_unit_test(test_waiting), cmocka_unit_test(test_refusals), cmocka_unit_test(test_caller),
+                cmocka_unit_test(test_rows), cmocka_unit_test(test_memo), cmocka_unit_test(test_waiting), cmocka_unit_test(test_refusals), cmocka_unit_test(test_retry_after),
+                cmocka_unit_test(test_caller),
                 cmocka_unit_test(test_events_follow), cmocka_unit_test(test_not_ready), cmocka_unit_test(test_problem_of_serve), cmocka_unit_test(test_metrics),
                         cmocka_unit_test(test_openapi),
         };
