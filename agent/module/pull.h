@@ -84,6 +84,7 @@ struct pull {
         char *document, *media_type, *layer_type;
         const struct descriptor *layer; enum layer_form form;
         struct proving *proving;                  /* what was looked up and judged; NULL until then */
+        struct digest diff_id;                    /* what a tar layer unpacks to; unset = the image does not say */
         struct blob_writer *scratch, *writer;
         struct digest module; uint64_t module_bytes;
         char *etag;

@@ -300,6 +300,7 @@ static bool unbox(struct pull *pull, struct error *err)
 {
         static const enum unpack_box boxes[] = { [LAYER_WASM] = UNPACK_PLAIN, [LAYER_TAR] = UNPACK_PLAIN, [LAYER_TAR_GZIP] = UNPACK_GZIP, [LAYER_TAR_ZSTD] = UNPACK_ZSTD };
         struct unpack_source source = { .fd = blob_writer_get_fd(pull->scratch), .size_bytes = pull->layer->size_bytes };
+        source.expanded = digest_is_set(&pull->diff_id) ? &pull->diff_id : NULL;
         struct unpack_limits limits = unpack_limits_default;
         limits.module_max_bytes = pull->setup->options.max_module_bytes;
         if (!pull_open_writer(pull, limits.module_max_bytes, 0, DIGEST_SHA256, &pull->writer, err))
@@ -312,9 +313,36 @@ static bool unbox(struct pull *pull, struct error *err)
         return true;
 }
 
+/* What the image's config says the layer unpacks to. A registry that has lost the config still has the layer, whose digest is proved anyway. */
+static bool find_diff_id(struct pull *pull, const struct registry_call *call, struct error *err)
+{
+        const struct descriptor *config = &pull->manifest.config;
+        CLEANUP(buffer_fini) struct buffer bytes = { .limit = CONFIG_BYTES_MAX };
+        struct sink_buffer sink;
+        struct digest found;
+        pull->diff_id = (struct digest){ 0 };
+        if (!image_config_is_wanted(&pull->manifest))
+                return true;
+        if (config->size_bytes > CONFIG_BYTES_MAX)
+                return refuse(err, ERROR_TOO_LARGE, "%s: the image's config has %llu bytes, at most %d are read", pull->want->name, (unsigned long long)config->size_bytes,
+                              CONFIG_BYTES_MAX);
+        sink_buffer_init(&sink, &bytes, "image config");
+        if (!registry_fetch_blob(call, config, &sink.sink, err))
+                return err->code == ERROR_NOT_FOUND;
+
+        CLEANUP(hasher_free) struct hasher *hasher = hasher_new(config->digest.algorithm);
+        hasher_update(hasher, bytes.data ? bytes.data : "", bytes.used);
+        hasher_finish(hasher, &found);
+        if (!digest_equal(&found, &config->digest))
+                return refuse(err, ERROR_CHECKSUM_MISMATCH, "%s: the image's config is not what its digest in the manifest says", pull->want->name);
+        return image_config_find_diff_id(&bytes, &pull->manifest, pull->layer, &pull->diff_id, err) || refuse_within(err, "%s", pull->want->name);
+}
+
 static bool download_from(struct pull *pull, struct endpoint *endpoint, struct error *err)
 {
         struct registry_call call = pull_make_call(pull, endpoint);
+        if (pull->form != LAYER_WASM && !find_diff_id(pull, &call, err))
+                return false;
         call.progress = progress;
         call.progress_arg = pull;
         return pull->form == LAYER_WASM ? download_raw(pull, &call, err) : download_boxed(pull, &call, err);

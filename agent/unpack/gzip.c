@@ -26,7 +26,8 @@ struct gzip_stream {
         struct isal_gzip_header isal_header;      /* kept by us: isal_inflate() forgets a header that is cut by the end of its input */
         bool isal_in_header;
         z_stream zlib;
-        uint8_t chunk[UNPACK_CHUNK_BYTES];
+        unsigned turn;
+        uint8_t chunks[2][UNPACK_CHUNK_BYTES];
 };
 
 /* Inflates from input into `out`; says how much it made. */
@@ -189,13 +190,14 @@ static bool gzip_step(struct gzip_stream *gzip, uint8_t *out, size_t room, size_
 static bool gzip_fill(struct stream *stream, const uint8_t **ret_bytes, size_t *ret_size, struct error *err)
 {
         struct gzip_stream *gzip = CONTAINER_OF(stream, struct gzip_stream, stream);
+        uint8_t *chunk = gzip->chunks[gzip->turn++ % 2];
         size_t used = 0;
-        while (used < sizeof gzip->chunk) {
+        while (used < UNPACK_CHUNK_BYTES) {
                 if (!gzip_load(gzip, err))
                         return false;
                 if (gzip->in_member) {
                         size_t made = 0;
-                        if (!gzip_step(gzip, gzip->chunk + used, sizeof gzip->chunk - used, &made, err))
+                        if (!gzip_step(gzip, chunk + used, UNPACK_CHUNK_BYTES - used, &made, err))
                                 return false;
                         used += made;
                 } else if (gzip->input_bytes == 0) {
@@ -205,7 +207,7 @@ static bool gzip_fill(struct stream *stream, const uint8_t **ret_bytes, size_t *
                 }
         }
 
-        *ret_bytes = gzip->chunk;
+        *ret_bytes = chunk;
         *ret_size = used;
         return run_expand(stream->run, used, err);
 }

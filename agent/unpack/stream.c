@@ -70,22 +70,23 @@ bool run_expand(struct unpack_run *run, size_t more_bytes, struct error *err)
 }
 
 /* ---- the file at the bottom */
-struct file_stream { struct stream stream; struct unpack_source source; uint64_t offset; uint8_t chunk[UNPACK_CHUNK_BYTES]; };
+struct file_stream { struct stream stream; struct unpack_source source; uint64_t offset; unsigned turn; uint8_t chunks[2][UNPACK_CHUNK_BYTES]; };
 
 static bool file_fill(struct stream *stream, const uint8_t **ret_bytes, size_t *ret_size, struct error *err)
 {
         struct file_stream *file = CONTAINER_OF(stream, struct file_stream, stream);
         uint64_t left = file->source.size_bytes - file->offset;
-        size_t size_bytes = left < sizeof file->chunk ? (size_t)left : sizeof file->chunk;
+        size_t size_bytes = left < UNPACK_CHUNK_BYTES ? (size_t)left : UNPACK_CHUNK_BYTES;
+        uint8_t *chunk = file->chunks[file->turn++ % 2];
 
-        if (size_bytes > 0 && !fs_pread_all(file->source.fd, file->chunk, size_bytes, (off_t)file->offset)) {
+        if (size_bytes > 0 && !fs_pread_all(file->source.fd, chunk, size_bytes, (off_t)file->offset)) {
                 int number = errno;
                 if (number == 0)
                         return refuse(err, ERROR_INTERNAL, "the file to unpack ends before its %llu bytes", (unsigned long long)file->source.size_bytes);
                 return refuse_errno(err, ERROR_INTERNAL, number, "cannot read the file to unpack at byte %llu", (unsigned long long)file->offset);
         }
         file->offset += size_bytes;
-        *ret_bytes = file->chunk;
+        *ret_bytes = chunk;
         *ret_size = size_bytes;
         return true;
 }

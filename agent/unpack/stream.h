@@ -17,7 +17,7 @@ struct unpack_run {
 struct stream {
         struct unpack_run *run;
         struct stream *below;             /* borrowed; NULL for the file */
-        /* The next piece, valid until the next call; size 0 = end. */
+        /* The next piece, valid until the call after the next one (so that it can still be hashed while that is made); size 0 = end. */
         bool (*fill)(struct stream *stream, const uint8_t **ret_bytes, size_t *ret_size, struct error *err);
         void (*release)(struct stream *stream);
         /* Pieces that were looked at before they are given. */
@@ -40,6 +40,9 @@ struct stream *file_stream_new(struct unpack_run *run, const struct unpack_sourc
 struct stream *gzip_stream_new(struct stream *below) __attribute__((returns_nonnull));
 /* Several frames, skippable ones too; windows up to 128 MiB. */
 struct stream *zstd_stream_new(struct stream *below) __attribute__((returns_nonnull));
+
+/* Passes on what it gets and refuses its end when all of it is not `expected`. */
+struct stream *proof_stream_new(struct stream *below, const struct digest *expected) __attribute__((returns_nonnull));
 
 enum { TAR_CHOICE_UNKNOWN = -1 };
 /* The one plugin.wasm of an image layer; two are refused. */

@@ -12,7 +12,7 @@ const struct unpack_limits unpack_limits_default = {
         .module_max_bytes = 256u << 20, .ratio_max = 200, .ratio_free_bytes = 1u << 20, .tar_entries_max = 10000, .expanded_max_bytes = 1u << 30,
 };
 
-struct stack { struct stream *streams[1 + UNPACK_BOXES_MAX]; size_t used; };
+struct stack { struct stream *streams[2 + UNPACK_BOXES_MAX]; size_t used; };     /* the file, then boxes and a proof */
 
 static void stack_fini(struct stack *stack)
 {
@@ -92,6 +92,8 @@ bool unpack_layer(const struct unpack_source *source, enum unpack_box box, const
                 if (!stream_peek(top, err) || !layer_check(top, KIND_TAR, boxes[box].promise, err))
                         return false;
         }
+        if (source->expanded)
+                top = stack_push(&stack, proof_stream_new(top, source->expanded));
         top = stack_push(&stack, tar_stream_new_layer(top));
         return stream_peek(top, err) && module_pump(top, sink, err);
 }

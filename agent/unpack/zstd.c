@@ -17,7 +17,8 @@ struct zstd_stream {
         ZSTD_inBuffer input;
         bool input_ended;
         size_t owed;                      /* what the decoder last hinted; 0 = a frame ended */
-        uint8_t chunk[UNPACK_CHUNK_BYTES];
+        unsigned turn;
+        uint8_t chunks[2][UNPACK_CHUNK_BYTES];
 };
 
 static bool zstd_load(struct zstd_stream *zstd, struct error *err)
@@ -46,7 +47,8 @@ static bool zstd_refuse(size_t result, struct error *err)
 static bool zstd_fill(struct stream *stream, const uint8_t **ret_bytes, size_t *ret_size, struct error *err)
 {
         struct zstd_stream *zstd = CONTAINER_OF(stream, struct zstd_stream, stream);
-        ZSTD_outBuffer output = { zstd->chunk, sizeof zstd->chunk, 0 };
+        uint8_t *chunk = zstd->chunks[zstd->turn++ % 2];
+        ZSTD_outBuffer output = { chunk, UNPACK_CHUNK_BYTES, 0 };
         while (output.pos < output.size) {
                 if (!zstd_load(zstd, err))
                         return false;
@@ -63,7 +65,7 @@ static bool zstd_fill(struct stream *stream, const uint8_t **ret_bytes, size_t *
                 zstd->owed = result;
         }
 
-        *ret_bytes = zstd->chunk;
+        *ret_bytes = chunk;
         *ret_size = output.pos;
         return run_expand(stream->run, output.pos, err);
 }

@@ -9,7 +9,7 @@
 #include <wasmcached/registry/referrers.h>
 #include <wasmcached/fetch.h>
 
-enum { MANIFEST_BYTES_MAX = 4 << 20 };    /* contract section 7 */
+enum { MANIFEST_BYTES_MAX = 4 << 20, CONFIG_BYTES_MAX = 4 << 20 };        /* contract section 7 */
 
 /* host[:port]/path[:tag][@digest] after normalisation (docker.io, library/, latest). Plain value; reference_fini frees. */
 struct reference {
@@ -50,6 +50,10 @@ bool manifest_choose_child(const struct manifest *index, const struct descriptor
 enum layer_form { LAYER_WASM, LAYER_TAR, LAYER_TAR_GZIP, LAYER_TAR_ZSTD };
 /* The layer that holds the module ([oci] 5.3). ERROR_UNSUPPORTED_IMAGE lists the layer types found. */
 bool manifest_choose_layer(const struct manifest *image, const struct descriptor **ret_layer, enum layer_form *ret_form, struct error *err);
+/* Has the image a config (OCI's or Docker's) that may say what its layers unpack to? */
+bool image_config_is_wanted(const struct manifest *image);
+/* What `layer`, one of the image's, unpacks to by its config ([oci] 5.3); unset when that says nothing of it. ERROR_CHECKSUM_MISMATCH, ERROR_UNSUPPORTED_IMAGE. In memory. */
+bool image_config_find_diff_id(const struct buffer *config, const struct manifest *image, const struct descriptor *layer, struct digest *ret_digest, struct error *err);
 
 struct registry_options {
         const char *const *realm_pairs;   /* "registry-host realm-host", NULL-terminated, besides the built-in ones: credentials may go there */

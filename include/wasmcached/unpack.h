@@ -17,7 +17,8 @@ struct unpack_limits {
 };
 extern const struct unpack_limits unpack_limits_default;
 
-struct unpack_source { int fd; uint64_t size_bytes; };
+/* `expanded`: what the archive of a layer has to be, uncompressed and whole (diff_id), or NULL; else ERROR_CHECKSUM_MISMATCH. */
+struct unpack_source { int fd; uint64_t size_bytes; const struct digest *expanded; };
 
 enum unpack_box { UNPACK_PLAIN, UNPACK_GZIP, UNPACK_ZSTD };
 /* An image's tar layer: the one regular entry whose basename is plugin.wasm; `box` is what the media type promises and the magic must agree (else ERROR_UNSUPPORTED_IMAGE).

@@ -47,7 +47,7 @@ static void inflate_stage(const struct input *layer)
 {
         struct sink nothing = { .write = nothing_write };
         struct error err = { 0 };
-        if (!unpack_layer(&(struct unpack_source){ layer->fd, layer->size }, UNPACK_GZIP, &unpack_limits_default, NULL, &nothing, &err))
+        if (!unpack_layer(&(struct unpack_source){ .fd = layer->fd, .size_bytes = layer->size }, UNPACK_GZIP, &unpack_limits_default, NULL, &nothing, &err))
                 die("inflate", err.text);
 }
 

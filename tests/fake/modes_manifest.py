@@ -1,7 +1,7 @@
 """modes_manifest: manifests and indexes that lie, contradict themselves or are too much."""
 import json
 from content import CNCF_CONFIG, CNCF_LAYER, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCI_TAR, SCHEMA1, WASME_CONFIG, WASME_LAYER
-from content import descriptor, embedded, encode, image, index, noise, sha256, wasm
+from content import descriptor, embedded, encode, gz, image, index, noise, sha256, tar, wasm, zst
 from world import mode
 
 
@@ -245,12 +245,59 @@ def config_missing(repo):
     del repo.blobs[config]
 
 
-@mode("config-diff-id", "ok", "diff_ids of the config do not match the layer")
-def diff_id(repo):
-    from content import gz, tar
+def config_mode(name, code, help_text, box=gz, box_type="+gzip"):
+    """The function gives the config's content: bytes, or the list of its diff_ids; `good` is the archive's own."""
+    def register(make):
+        @mode(name, code, help_text)
+        def build(repo):
+            archive = tar([("plugin.wasm", wasm(repo.name))])
+            content = make(sha256(archive))
+            if isinstance(content, list):
+                content = encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": content}})
+            config = repo.layer(OCI_CONFIG, content)
+            repo.manifest(image(config, [repo.layer(OCI_TAR + box_type, box(archive))]), tag="v1")
+        return make
+    return register
+
+
+OTHER_ID = sha256(b"other")
+config_mode("config-diff-id", "checksum_mismatch", "diff_ids of the config do not match the layer, which is tar+gzip")(lambda good: [OTHER_ID])
+config_mode("config-diff-id-zstd", "checksum_mismatch", "diff_ids of the config do not match the layer, which is tar+zstd", zst, "+zstd")(lambda good: [OTHER_ID])
+config_mode("config-diff-id-tar", "checksum_mismatch", "diff_ids of the config do not match the layer, which is a plain tar", lambda archive: archive, "")(lambda good: [OTHER_ID])
+config_mode("config-diff-id-good", "ok", "diff_ids of the config match the layer, which is tar+zstd", zst, "+zstd")(lambda good: [good])
+config_mode("config-diff-id-text", "checksum_mismatch", "a diff_id that is no digest")(lambda good: ["x" * 71])
+config_mode("config-diff-ids-none", "ok", "a config without a diff_id says nothing")(lambda good: [])
+config_mode("config-diff-ids-more", "unsupported_image", "more diff_ids than layers: which is whose?")(lambda good: [good, OTHER_ID])
+config_mode("config-no-json", "ok", "the config is no JSON: not an image's, whatever its type says")(lambda good: b"not JSON at all, but long enough that it could hold a digest: " + b"x" * 100)
+config_mode("config-huge", "too_large", "a config of more than 4 MiB")(lambda good: b'{"a":"' + b"x" * (4 << 20) + b'"}')
+
+
+@mode("config-wrong", "checksum_mismatch", "the config blob is not what its digest says")
+def config_wrong(repo):
+    repo.tar_image()
+    config = min(repo.blobs, key=lambda digest: len(repo.blobs[digest]))
+    repo.blobs[config] = repo.blobs[config].replace(b"amd64", b"arm64")
+
+
+@mode("config-short", "checksum_mismatch", "the config blob ends early")
+def config_short(repo):
+    repo.tar_image()
+    config = min(repo.blobs, key=lambda digest: len(repo.blobs[digest]))
+    repo.blobs[config] = repo.blobs[config][:-1]
+
+
+@mode("config-diff-ids-fewer", "ok", "fewer diff_ids than layers: nothing can be said")
+def diff_ids_fewer(repo):
     archive = tar([("plugin.wasm", wasm(repo.name))])
-    config = repo.layer(OCI_CONFIG, encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [sha256(b"other")]}}))
-    repo.manifest(image(config, [repo.layer(OCI_TAR + "+gzip", gz(archive))]), tag="v1")
+    config = repo.layer(OCI_CONFIG, encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [OTHER_ID]}}))
+    repo.manifest(image(config, [repo.layer(OCI_TAR + "+gzip", gz(data)) for data in (tar([("etc/motd", b"hello")]), archive)]), tag="v1")
+
+
+@mode("config-diff-id-second", "checksum_mismatch", "the diff_id of the second layer, which has the module, is that of the first")
+def diff_id_second(repo):
+    first, last = tar([("etc/motd", b"hello")]), tar([("plugin.wasm", wasm(repo.name))])
+    config = repo.layer(OCI_CONFIG, encode({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [sha256(first), sha256(first)]}}))
+    repo.manifest(image(config, [repo.layer(OCI_TAR + "+gzip", gz(data)) for data in (first, last)]), tag="v1")
 
 
 # ---- what another repository holds: this one says that it has it too (the image is byte for byte that of basic/raw)

@@ -167,7 +167,7 @@ static UNUSED struct unpack_source source_open(const struct buffer *content)
         assert_true(fd >= 0);
         if (content->used > 0)
                 assert_int_equal(write(fd, content->data, content->used), content->used);
-        return (struct unpack_source){ fd, content->used };
+        return (struct unpack_source){ .fd = fd, .size_bytes = content->used };
 }
 
 enum { AS_BODY = -1 };                            /* instead of an enum unpack_box */
