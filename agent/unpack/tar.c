@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "stream.h"
+#include "tar_header.h"
 
 /* All that one header may have read: libarchive keeps long names, pax records and sparse maps in memory. Counted in pieces of UNPACK_CHUNK_BYTES. */
 enum { HEADER_MAX_BYTES = 3 * UNPACK_CHUNK_BYTES, NAMES_SHOWN = 4, BLOCK_BYTES = 512, TYPE_OFFSET = 156 };
@@ -30,6 +31,8 @@ struct tar_stream {
         size_t piece_bytes;
         uint64_t piece_offset;            /* of its first byte in the archive */
         uint8_t before[BLOCK_BYTES];      /* the bytes before it, the last of them at the end */
+        uint64_t header_start;            /* of the current header in the archive */
+        struct buffer header;             /* what of it lies in pieces before the last one */
         int *choice;                      /* body only */
         int entry;                        /* number of the current one, from 0 */
         bool found, done;
@@ -48,6 +51,36 @@ static void piece_remember(struct tar_stream *tar, const uint8_t *bytes, size_t 
         tar->piece_offset += tar->piece_bytes;
         tar->piece = bytes;
         tar->piece_bytes = size_bytes;
+}
+
+/* The part of the last piece from the header's start up to `end`. */
+static const uint8_t *header_part(const struct tar_stream *tar, uint64_t end, size_t *ret_size)
+{
+        uint64_t from = tar->header_start > tar->piece_offset ? tar->header_start : tar->piece_offset, stop = tar->piece_offset + tar->piece_bytes;
+        stop = stop < end ? stop : end;
+        *ret_size = from < stop ? (size_t)(stop - from) : 0;
+        return *ret_size > 0 ? tar->piece + (from - tar->piece_offset) : NULL;
+}
+
+/* The piece is about to go and the header goes on behind it. */
+static void header_keep(struct tar_stream *tar)
+{
+        size_t size_bytes;
+        const uint8_t *part = header_part(tar, UINT64_MAX, &size_bytes);
+        if (size_bytes > 0)
+                buffer_append(&tar->header, part, size_bytes);
+}
+
+/* All of the header that libarchive has just read. */
+static bool header_check(struct tar_stream *tar, struct error *err)
+{
+        size_t size_bytes;
+        const uint8_t *part = header_part(tar, (uint64_t)archive_filter_bytes(tar->archive, -1), &size_bytes);
+        if (tar->header.used == 0)
+                return tar_header_check(part, size_bytes, tar->entry, err);
+        if (size_bytes > 0)
+                buffer_append(&tar->header, part, size_bytes);
+        return tar_header_check((const uint8_t *)tar->header.data, tar->header.used, tar->entry, err);
 }
 
 /* Of the header that libarchive has just read; '0' when it lies further back than what is kept, which a header read in full does not. */
@@ -73,6 +106,8 @@ static la_ssize_t tar_read(struct archive *archive, void *arg, const void **ret_
 
         tar->below_ended = tar->below_ended || size_bytes == 0;
         tar->header_bytes += size_bytes;
+        if (tar->in_header)
+                header_keep(tar);
         piece_remember(tar, bytes, size_bytes);
         *ret_bytes = bytes;
         return (la_ssize_t)size_bytes;
@@ -172,6 +207,10 @@ static bool tar_next(struct tar_stream *tar, struct tar_item *ret_item, bool *re
 
         tar->in_header = true;
         tar->header_bytes = 0;
+        if (tar->entry >= 0) {
+                tar->header_start = (uint64_t)archive_filter_bytes(tar->archive, -1);
+                buffer_clear(&tar->header);
+        }
         int result = archive_read_next_header(tar->archive, &entry);
         tar->in_header = false;
         if (result != ARCHIVE_OK && result != ARCHIVE_WARN && result != ARCHIVE_EOF)
@@ -191,7 +230,7 @@ static bool tar_next(struct tar_stream *tar, struct tar_item *ret_item, bool *re
         tar->entry++;
         if ((unsigned)tar->entry >= tar->stream.run->limits->tar_entries_max)
                 return refuse(err, ERROR_TOO_LARGE, "the tar archive has more than %u entries", tar->stream.run->limits->tar_entries_max);
-        return tar_item_check(tar, entry, ret_item, err);
+        return tar_item_check(tar, entry, ret_item, err) && header_check(tar, err);
 }
 
 /* The next block of the chosen entry; *ret_size 0 = its end. */
@@ -291,6 +330,7 @@ static void tar_release(struct stream *stream)
         struct tar_stream *tar = CONTAINER_OF(stream, struct tar_stream, stream);
         archive_read_free(tar->archive);
         buffer_fini(&tar->names);
+        buffer_fini(&tar->header);
         free(tar);
 }
 

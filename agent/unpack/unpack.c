@@ -79,12 +79,25 @@ static bool layer_check(const struct stream *stream, enum kind kind, const char 
                 kind_describe(stream->head, stream->head_bytes), hint);
 }
 
+static enum unpack_box box_sniff(const struct stream *stream)
+{
+        for (size_t i = 0; i < COUNT_OF(boxes); i++)
+                if (boxes[i].open && boxes[i].kind == kind_detect(stream->head, stream->head_bytes))
+                        return (enum unpack_box)i;
+        return UNPACK_PLAIN;
+}
+
 bool unpack_layer(const struct unpack_source *source, enum unpack_box box, const struct unpack_limits *limits, struct cancel *cancel, struct sink *sink, struct error *err)
 {
         struct unpack_run run = { .limits = limits, .cancel = cancel, .source_bytes = source->size_bytes };
         CLEANUP(stack_fini) struct stack stack = { 0 };
         struct stream *top = stack_push(&stack, file_stream_new(&run, source));
-        if (!stream_peek(top, err) || !layer_check(top, boxes[box].kind, boxes[box].promise, err))
+        if (!stream_peek(top, err))
+                return false;
+        /* Under the plain type anything that holds a tar is taken, as containerd does; a promise of gzip or zstd has to be kept. */
+        if (box == UNPACK_PLAIN)
+                box = box_sniff(top);
+        if (!layer_check(top, boxes[box].kind, boxes[box].promise, err))
                 return false;
 
         if (boxes[box].open) {

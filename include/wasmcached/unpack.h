@@ -21,7 +21,8 @@ extern const struct unpack_limits unpack_limits_default;
 struct unpack_source { int fd; uint64_t size_bytes; const struct digest *expanded; };
 
 enum unpack_box { UNPACK_PLAIN, UNPACK_GZIP, UNPACK_ZSTD };
-/* An image's tar layer: the one regular entry whose basename is plugin.wasm; `box` is what the media type promises and the magic must agree (else ERROR_UNSUPPORTED_IMAGE).
+/* An image's tar layer: the one regular entry whose basename is plugin.wasm; `box` is what the media type promises and the magic must agree (else ERROR_UNSUPPORTED_IMAGE),
+   but a plain one may be packed after all, as containerd takes it.
    Errors: ERROR_UNSUPPORTED_IMAGE (no plugin.wasm, two of them, a link, hostile names or headers, sparse), ERROR_NOT_WASM (component and others by name),
    ERROR_TOO_LARGE (which limit, its value), ERROR_UPSTREAM_ERROR (truncated or corrupt data). The module's bytes go to `sink`; on failure some may already have gone. */
 bool unpack_layer(const struct unpack_source *source, enum unpack_box box, const struct unpack_limits *limits, struct cancel *cancel, struct sink *sink, struct error *err);

@@ -117,6 +117,21 @@ def zstd_skippable(repo):
     return struct.pack("<II", 0x184D2A50, 0xFFFFFFFF) + b"x" * 100
 
 
+@layer_mode("tar-is-gzip", "ok", "a layer called plain tar that is tar+gzip", OCI_TAR)
+def tar_gzip(repo):
+    return gz(tar([plugin(repo)]))
+
+
+@layer_mode("tar-is-zstd", "ok", "a layer called plain tar that is tar+zstd", OCI_TAR)
+def tar_zstd(repo):
+    return zst_raw(tar([plugin(repo)]))
+
+
+@layer_mode("tar-is-wasm", "unsupported_image", "a layer called plain tar that is a bare module", OCI_TAR)
+def tar_wasm(repo):
+    return wasm(repo.name)
+
+
 @layer_mode("gzip-nested", "unsupported_image", "gzip in gzip in an image layer")
 def gzip_nested(repo):
     return gz(gz(tar([plugin(repo)])))
@@ -149,8 +164,11 @@ archive_mode("tar-negative-size", "upstream_error", "a header with a negative si
     lambda repo: negative_size(tar_header(b"plugin.wasm", 0)) + padded(wasm(repo.name)) + bytes(1024))
 archive_mode("tar-huge-size", "too_large", "plugin.wasm of 4 EiB in its header")(
     lambda repo: tar_header(b"plugin.wasm", 1 << 62) + padded(wasm(repo.name)) + bytes(1024))
-archive_mode("tar-nul-name", "ok", "a pax path with a NUL in it: plugin.wasm\\0.txt")(
+archive_mode("tar-nul-name", "unsupported_image", "a pax path with a NUL in it: plugin.wasm\\0.txt")(
     lambda repo: pax(b"path=plugin.wasm\0.txt\n") + tar_header(b"x", len(wasm(repo.name))) + padded(wasm(repo.name)) + bytes(1024))
+archive_mode("tar-control-name", "unsupported_image", "another entry with a line end in its name")(lambda repo: tar([("a\nb", b"x"), plugin(repo)]))
+archive_mode("tar-two-sizes", "unsupported_image", "a pax size other than the header's, so that readers go on at different places")(
+    lambda repo: pax(b"size=1024\n") + tar([("a", wasm("hidden")), plugin(repo)]))
 archive_mode("tar-pax-huge", "too_large", "a pax header of 4 MiB")(lambda repo: pax(b"comment=" + noise("p", 4 << 20) + b"\n") + tar([plugin(repo)]))
 archive_mode("tar-pax-lying", "upstream_error", "a pax record whose length is wrong")(lambda repo: pax_raw(b"99 path=plugin.wasm\n") + tar([plugin(repo)]))
 archive_mode("tar-pax-size", "too_large", "a pax size of 1 EiB for plugin.wasm")(lambda repo: pax(b"size=1152921504606846976\n") + tar([plugin(repo)]))
