@@ -267,6 +267,7 @@ static bool set_options(struct hop *hop, struct curl_slist *headers, struct erro
         curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                 (long)(hop->endpoint && hop->endpoint->connect_timeout_ms > 0 ? hop->endpoint->connect_timeout_ms : hop->client->connect_timeout_ms));
         curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long)CONNECTION_AGE_S);
+        curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, hop->wants_fresh ? 1L : 0L);
         curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
         curl_easy_setopt(easy, CURLOPT_PROXY, hop->proxy ? hop->proxy : "");
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
@@ -312,10 +313,12 @@ static bool clocks_check(struct hop *hop, enum hop_end *ret_end, int *ret_wait_m
 /* libcurl is done: what does its code mean? */
 static enum hop_end end_judge(struct hop *hop, CURLcode code, struct error *err)
 {
+        long connections = 0;
         if (hop->refused)
                 return HOP_REFUSED;
         if (hop->enough)
                 return HOP_DONE;
+        hop->is_stale = !hop->head_done && curl_easy_getinfo(hop->slot->easy, CURLINFO_NUM_CONNECTS, &connections) == CURLE_OK && connections == 0 && hop->connected;
         if (code == CURLE_OK && !hop->head_done) {
                 refuse(err, ERROR_UPSTREAM_ERROR, "broken HTTP: the answer has no whole head");
                 return HOP_BROKEN;

@@ -17,6 +17,7 @@ struct hop {
         const struct fetch_endpoint *endpoint; /* the same */
         int64_t range_from;                    /* -1: the whole */
         const char *if_range;
+        bool wants_fresh;                      /* no kept connection */
         int64_t started_ms;                    /* of the request, for the words about its deadline */
         /* Called by hop_run on the worker; false = REFUSED with their error. */
         bool (*head)(struct hop *hop, enum hop_body *ret_use, struct error *err);
@@ -28,6 +29,7 @@ struct hop {
         /* while it runs */
         struct error *err;
         bool refused, head_done, enough, connected;
+        bool is_stale;                         /* a kept connection brought something else than an answer, or nothing: it says nothing about this request */
         enum hop_body use;
         int64_t moved_ms;                      /* when the last byte came */
         unsigned addresses_blocked, addresses_tried;

@@ -141,8 +141,8 @@ static bool on_body(struct hop *hop, const void *bytes, size_t size_bytes, struc
         return true;
 }
 
-/* One hop to run->current. */
-static enum hop_end hop_go(struct run *run, struct error *err)
+/* One hop to run->current; *ret_stale: over a kept connection that was no good any more. */
+static enum hop_end hop_once(struct run *run, bool wants_fresh, bool *ret_stale, struct error *err)
 {
         bool is_original = url_same_origin(&run->original, &run->current);
         struct slot_want want = { run->current.origin, is_original ? run->request->endpoint : NULL, run->request->public_only };
@@ -154,13 +154,27 @@ static enum hop_end hop_go(struct run *run, struct error *err)
                 .client = run->client, .slot = run->slot, .url = &run->current, .request = run->request, .started_ms = run->started_ms,
                 .authorization = is_original ? run->request->authorization : NULL, .endpoint = want.endpoint,
                 .range_from = run->ranged ? (int64_t)run->received : -1, .if_range = run->validator,
+                .wants_fresh = wants_fresh,
                 .head = on_head, .body = on_body, .owner = run,
         };
         atomic_fetch_add(&stats.requests, 1);
         enum hop_end end = hop_run(&hop, err);
         fetch_response_free(&run->response);
         run->response = TAKE(hop.response);
+        *ret_stale = hop.is_stale && end != HOP_DONE;
         return end;
+}
+
+/* What a server sends behind an answer would otherwise be taken for the next one, by chance. Not a try: the request has not been answered. What may have been done (POST) is
+   not done again. */
+static enum hop_end hop_go(struct run *run, struct error *err)
+{
+        bool is_stale = false;
+        enum hop_end end = hop_once(run, false, &is_stale, err);
+        if (!is_stale || run->request->method == FETCH_POST)
+                return end;
+        *err = (struct error){ 0 };
+        return hop_once(run, true, &is_stale, err);
 }
 
 static bool redirect_take(struct run *run, unsigned count, struct error *err)
