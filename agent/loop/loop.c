@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include "room.h"
 
-enum { WORKERS_MAX = 1024 };                      /* libuv's own bound, src/threadpool.c MAX_THREADPOOL_SIZE */
+enum { WORKERS_MAX = 1024 };                      /* as libuv's own pool has it */
 
 static atomic_uint loops_alive;
 static _Thread_local bool is_loop_thread;
@@ -58,17 +58,34 @@ uint64_t loop_get_turn(const struct loop *loop)
         return is_running ? loop->turn : 0;
 }
 
+/* The handles that are open are closed, which takes a turn; nothing else may be left. */
+static void loop_close_handles(struct loop *loop)
+{
+        /* Closing handles are done with after one turn; what is then still there was forgotten by its owner, and waiting for it would hang. */
+        for (int turn = 0; turn < 3 && uv_loop_alive(&loop->uv); turn++)
+                uv_run(&loop->uv, UV_RUN_NOWAIT);
+
+        int r = uv_loop_close(&loop->uv);
+        if (r != 0)
+                uv_print_all_handles(&loop->uv, stderr);
+        assert(r == 0);
+}
+
+static void loop_discard(struct loop *loop)
+{
+        workers_close(loop);
+        uv_close((uv_handle_t *)&loop->posted, NULL);
+        loop_close_handles(loop);
+        free(loop);
+}
+
 bool loop_new(unsigned worker_count, struct loop **ret_loop, struct error *err)
 {
         if (worker_count == 0 || worker_count > WORKERS_MAX)
                 return refuse(err, ERROR_INTERNAL, "a worker pool of %u threads was asked for; 1 to %d are possible", worker_count, WORKERS_MAX);
 
-        char text[16];
-        snprintf(text, sizeof text, "%u", worker_count);
-        if (setenv("UV_THREADPOOL_SIZE", text, 1) != 0)
-                return refuse(err, ERROR_INTERNAL, "setting the size of the worker pool: out of memory");
-
         struct loop *loop = memory_new(1, sizeof *loop);
+        loop->job_pipe[0] = loop->job_pipe[1] = loop->done_fd = -1;
         int r = uv_loop_init(&loop->uv);
         if (r < 0) {
                 free(loop);
@@ -79,6 +96,10 @@ bool loop_new(unsigned worker_count, struct loop **ret_loop, struct error *err)
                 uv_loop_close(&loop->uv);
                 free(loop);
                 return refuse_errno(err, ERROR_INTERNAL, -r, "making the event loop's wake-up descriptor");
+        }
+        if (!workers_open(loop, worker_count, err)) {
+                loop_discard(loop);
+                return false;
         }
         r = uv_mutex_init(&loop->posts_lock);
         assert(r == 0);                           /* a default pthread mutex needs nothing that could lack */
@@ -126,14 +147,9 @@ void loop_free(struct loop **loop_ref)
                 uv_run(&loop->uv, UV_RUN_ONCE);
         uv_close((uv_handle_t *)&loop->posted, NULL);
         uv_close((uv_handle_t *)&loop->turning, NULL);
-        /* Closing handles are done with after one turn; what is then still there was forgotten by its owner, and waiting for it would hang. */
-        for (int turn = 0; turn < 3 && uv_loop_alive(&loop->uv); turn++)
-                uv_run(&loop->uv, UV_RUN_NOWAIT);
-
-        int r = uv_loop_close(&loop->uv);
-        if (r != 0)
-                uv_print_all_handles(&loop->uv, stderr);
-        assert(r == 0);
+        uv_close((uv_handle_t *)&loop->done_poll, NULL);
+        loop_close_handles(loop);
+        workers_close(loop);
         uv_mutex_destroy(&loop->posts_lock);
         free(loop);
         is_loop_thread = false;

@@ -1,5 +1,7 @@
 /* Inside of loop: what its files share. */
 #pragma once
+#include <pthread.h>
+#include <stdatomic.h>
 #include <uv.h>
 #include <wasmcached/loop.h>
 
@@ -14,4 +16,16 @@ struct loop {
         uv_async_t posted;
         uv_mutex_t posts_lock;                    /* guards the two below */
         struct post *posts_first, **posts_end;
+
+        /* job.c */
+        int job_pipe[2], done_fd;
+        uv_poll_t done_poll;
+        struct job *backlog, *backlog_last;       /* started while the pipe was full */
+        _Atomic(struct job *) done;               /* ran, the last one first */
+        pthread_t *workers;
+        unsigned worker_count, worker_max;
 };
+
+/* ---- job.c; workers_close() after the last job, when done_poll is closed or was never opened */
+bool workers_open(struct loop *loop, unsigned worker_max, struct error *err);
+void workers_close(struct loop *loop);

@@ -10,7 +10,7 @@
 
 struct loop;
 
-/* Sets the worker pool to `worker_count` threads (read once per process) and makes the calling thread the loop thread. */
+/* At most `worker_count` worker threads, made as they are needed; makes the calling thread the loop thread. */
 bool loop_new(unsigned worker_count, struct loop **ret_loop, struct error *err);
 void loop_run(struct loop *loop);                 /* until loop_stop() */
 void loop_stop(struct loop *loop);

@@ -3,10 +3,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <dirent.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <wasmcached/loop.h>
 
 static int open_loop(void **state)
@@ -93,6 +97,115 @@ static void test_jobs(void **state)
                 assert_true(works[i].was_worker && !works[i].was_loop);
                 assert_true(works[i].done_on_loop && !works[i].done_on_worker);
         }
+}
+
+/* ---- workers: as many as wait for one, up to the bound; gone with the loop */
+struct gate { struct loop *loop; sem_t open; atomic_uint inside, most; unsigned left; pthread_t ran_on; };
+struct gated { struct job job; struct gate *gate; };
+
+static unsigned threads_count(void)
+{
+        unsigned count = 0;
+        DIR *folder = opendir("/proc/self/task");
+        for (struct dirent *item; folder && (item = readdir(folder));)
+                count += item->d_name[0] != '.';
+        closedir(folder);
+        return count;
+}
+
+/* A thread that was joined is in the folder for a moment still. */
+static void threads_await(unsigned count)
+{
+        for (int64_t until_ms = clock_get_ms() + 20000; threads_count() != count && clock_get_ms() < until_ms;)
+                usleep(100);
+        assert_int_equal(threads_count(), count);
+}
+
+static void gated_run(struct job *job)
+{
+        struct gate *gate = CONTAINER_OF(job, struct gated, job)->gate;
+        unsigned now = atomic_fetch_add(&gate->inside, 1) + 1, most = gate->most;
+        while (now > most && !atomic_compare_exchange_weak(&gate->most, &most, now))
+                ;
+        sem_wait(&gate->open);
+        atomic_fetch_sub(&gate->inside, 1);
+}
+
+static void gated_done(struct job *job)
+{
+        struct gate *gate = CONTAINER_OF(job, struct gated, job)->gate;
+        if (--gate->left == 0)
+                loop_stop(gate->loop);
+}
+
+/* Starts `count` jobs at once, waits until as many as may run do, then lets them. More than a pipe holds are started in the last row. */
+static void test_workers(void **state)
+{
+        static const struct { unsigned bound, jobs, fails_at, most; } cases[] = {
+                { 4, 1, 0, 1 }, { 4, 3, 0, 3 }, { 4, 4, 0, 4 }, { 4, 100, 0, 4 }, { 1, 50, 0, 1 }, { 8, 30, 2, 1 }, { 8, 30, 4, 3 }, { 3, 20000, 0, 3 },
+        };
+        static struct gated jobs[20000];
+        (void)state;
+        unsigned before = threads_count();
+        for (size_t i = 0; i < COUNT_OF(cases); i++) {
+                struct gate gate = { .left = cases[i].jobs };
+                struct error err = { 0 };
+                fault_arm("loop.thread", cases[i].fails_at);
+                assert_true(loop_new(cases[i].bound, &gate.loop, &err));
+                sem_init(&gate.open, 0, 0);
+                for (unsigned k = 0; k < cases[i].jobs; k++) {
+                        jobs[k] = (struct gated){ { .run = gated_run, .done = gated_done }, &gate };
+                        job_start(gate.loop, &jobs[k].job);
+                }
+                for (int64_t until_ms = clock_get_ms() + 20000; gate.inside < cases[i].most;) {
+                        assert_true(clock_get_ms() < until_ms);
+                        usleep(100);
+                }
+                threads_await(before + cases[i].most);
+                for (unsigned k = 0; k < cases[i].jobs; k++)
+                        sem_post(&gate.open);
+                loop_run(gate.loop);
+                assert_int_equal(gate.left, 0);
+                assert_int_equal(gate.most, cases[i].most);
+                assert_int_equal(job_get_running(gate.loop), 0);
+                loop_free(&gate.loop);
+                threads_await(before);
+                sem_destroy(&gate.open);
+        }
+        fault_arm("loop.thread", 1);
+        struct loop *loop = NULL;
+        struct error err = { 0 };
+        assert_false(loop_new(4, &loop, &err));
+        assert_non_null(strstr(err.text, "worker thread"));
+        fault_arm("loop.thread", 0);
+}
+
+/* One after the other, each started by the one before: one worker does all of them. */
+static void chain_run(struct job *job)
+{
+        struct gate *gate = CONTAINER_OF(job, struct gated, job)->gate;
+        if (gate->inside++ == 0)
+                gate->ran_on = pthread_self();
+        gate->most += pthread_equal(gate->ran_on, pthread_self()) != 0;
+}
+
+static void chain_done(struct job *job)
+{
+        struct gate *gate = CONTAINER_OF(job, struct gated, job)->gate;
+        if (--gate->left > 0)
+                job_start(gate->loop, job);       /* from within its own done() */
+        else
+                loop_stop(gate->loop);
+}
+
+static void test_chain(void **state)
+{
+        struct gate gate = { .loop = *state, .left = 500 };
+        struct gated first = { { .run = chain_run, .done = chain_done }, &gate };
+        job_start(gate.loop, &first.job);
+        loop_run(gate.loop);
+        assert_int_equal(gate.inside, 500);
+        assert_int_equal(gate.most, 500);
 }
 
 static struct work late;
@@ -339,6 +452,7 @@ int main(void)
                 cmocka_unit_test(test_tags_without_loop),
                 cmocka_unit_test(test_sizes),
                 cmocka_unit_test_setup_teardown(test_jobs, open_loop, close_loop),
+                cmocka_unit_test(test_workers), cmocka_unit_test_setup_teardown(test_chain, open_loop, close_loop),
                 cmocka_unit_test(test_free_waits),
                 cmocka_unit_test_setup_teardown(test_posts_in_order, open_loop, close_loop),
                 cmocka_unit_test(test_post_before_free),
