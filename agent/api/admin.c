@@ -117,13 +117,11 @@ void api_handle_reload(struct api_call *call)
         if (!api_body_read(call, NO_MEMBERS, &body))
                 return;
         const struct api_callbacks *callbacks = &call->api->options.callbacks;
-        struct buffer *answer = api_scratch(call->api);
-        if (!callbacks->reload)
-                refuse(&err, ERROR_NOT_FOUND, "this daemon has no configuration to read again");
-        else if (callbacks->reload(callbacks->arg, answer, &err)) {
-                api_answer_json(call->api, call->request, api_call_route(call), answer);
+        if (callbacks->reload) {
+                callbacks->reload(callbacks->arg, api_ask_done, work_start(call));
                 return;
         }
+        refuse(&err, ERROR_NOT_FOUND, "this daemon has no configuration to read again");
         api_call_fail(call, &err);
 }
 

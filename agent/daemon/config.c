@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wasmcached/loop.h>
 #include "option.h"
 
 void *config_keep(struct config *config, void *memory)
@@ -230,6 +231,7 @@ bool config_parse(const char *text, size_t size_bytes, const char *file, struct 
 
 bool config_load(const char *path, struct config **ret_config, struct error *err)
 {
+        ON_WORKER();
         CLEANUP(buffer_fini) struct buffer text = { 0 };
         const char *file = path ? path : CONFIG_FILE_DEFAULT;
         if (!fs_load(AT_FDCWD, file, CONFIG_FILE_MAX_BYTES, &text, err)) {

@@ -51,7 +51,7 @@ struct config {
         void **owned; size_t owned_count;         /* everything above points in here; config_keep() */
 };
 
-/* Reads the file. `path` NULL = CONFIG_FILE_DEFAULT, which may be absent: defaults then. Blocks.
+/* Reads the file. `path` NULL = CONFIG_FILE_DEFAULT, which may be absent: defaults then. Worker.
    ERROR_BAD_REQUEST "FILE:LINE: KEY: what is wrong; allowed: …"; ERROR_NOT_FOUND for a named file that is absent. */
 bool config_load(const char *path, struct config **ret_config, struct error *err);
 /* The same of a text; `file` is the name in errors. Empty text = {} = defaults. */

@@ -24,12 +24,14 @@
 #include <wasmcached/store.h>
 #include "config.h"
 #include "daemon.h"
+#include "reload.h"
 
 enum { WORKERS_EXTRA = 6, STOP_GRACE_MS = 500 };           /* workers besides pull slots: links, leases, secrets, scrub, operators */
 
 struct daemon {
         const char *config_path;
         struct config *first, *running;                    /* listener tags borrow texts of `first` */
+        struct reload reload;
         struct loop *loop;
         struct store *store;
         struct modules *modules;
@@ -65,75 +67,34 @@ static void config_answer(void *arg, struct buffer *ret_json)
         config_print_json(((struct daemon *)arg)->running, ret_json);
 }
 
-/* What pulls go through; read anew by each reload. */
-struct transport { struct fetch_client *fetch; struct registry *registry; struct registry_tree *tree; struct credential_providers *providers; };
-
-static void transport_fini(struct transport *transport)
+/* All or nothing: the new configuration was read, checked and turned into rooms' options before anything running is touched. */
+static bool reload_apply(void *arg, struct reload *result, struct error *err)
 {
-        registry_free(&transport->registry);
-        fetch_client_unref(&transport->fetch);
-        registry_tree_unref(&transport->tree);
-        credential_providers_unref(&transport->providers);
-}
-
-static bool transport_init(struct config *config, struct transport *transport, struct error *err)
-{
-        struct fetch_options fetch_options;
-        struct registry_options registry_options;
-        struct credential_providers_options provider_options = { .config = config->credentials.provider_config, .bin_dir = config->credentials.provider_bin_dir };
-
-        config_to_fetch_options(config, &fetch_options);
-        config_to_registry_options(config, &registry_options);
-        if (!fetch_client_new(&fetch_options, &transport->fetch, err) || (*config->registries_dir && !registry_tree_load(config->registries_dir, &transport->tree, err)))
-                return false;
-        if (*provider_options.config && !credential_providers_load(&provider_options, &transport->providers, err))
-                return refuse_within(err, "credentials.provider_config");
-        transport->registry = registry_new(transport->fetch, &registry_options);
-        return true;
-}
-
-/* The registry becomes the modules', of the rest they keep references. */
-static void transport_to_modules_options(const struct transport *transport, struct modules_options *options)
-{
-        options->tree = transport->tree;
-        options->providers = transport->providers;
-}
-
-/* All or nothing: the new configuration is read, checked and turned into rooms' options before anything running is touched. */
-static bool reload_apply(struct daemon *daemon, struct config *next, struct error *err)
-{
-        CLEANUP(transport_fini) struct transport transport = { 0 };
-        CLEANUP(config_trust_fini) struct modules_trust trust = { 0 };
+        struct daemon *daemon = arg;
+        CLEANUP(buffer_fini) struct buffer told = { 0 };
         struct modules_options modules_options;
         struct serve_limits limits;
 
-        if (!config_load_trust(next, &trust, err) || !transport_init(next, &transport, err))
+        if (daemon->is_stopping)
+                return refuse(err, ERROR_BUSY, "the daemon is stopping; the configuration stays as it was");
+        transport_to_modules_options(result->next, &result->transport, &modules_options);
+        if (!modules_reload(daemon->modules, result->transport.fetch, result->transport.registry, &modules_options, err))
                 return false;
-        config_to_modules_options(next, &trust, &modules_options);
-        transport_to_modules_options(&transport, &modules_options);
-        if (!modules_reload(daemon->modules, transport.fetch, transport.registry, &modules_options, err))
-                return false;
-        transport.registry = NULL;
-        config_to_serve_limits(next, &limits);
+        result->transport.registry = NULL;
+        config_to_serve_limits(result->next, &limits);
         serve_set_limits(daemon->serve, &limits);
-        config_apply_log(next);
+        config_apply_log(result->next);
+        if (daemon->running != daemon->first)
+                config_free(&daemon->running);
+        result->running = daemon->running = TAKE(result->next);
+        config_changes_print_json(&result->changes, &told);
+        module_event_emit(daemon->modules, &(struct module_event){ .wall_ms = clock_get_wall_ms(), .type = "reloaded", .detail = told.data, .total = -1 });
         return true;
 }
 
-static bool reload(void *arg, struct buffer *ret_json, struct error *err)
+static void reload(void *arg, module_done done, void *done_arg)
 {
-        struct daemon *daemon = arg;
-        CLEANUP(config_free) struct config *next = NULL;
-        CLEANUP(config_changes_fini) struct config_changes changes = { 0 };
-
-        if (!config_load(daemon->config_path, &next, err) || !config_reload(daemon->running, next, &changes, err) || !reload_apply(daemon, next, err))
-                return false;
-        if (daemon->running != daemon->first)
-                config_free(&daemon->running);
-        daemon->running = TAKE(next);
-        config_changes_print_json(&changes, ret_json);
-        module_event_emit(daemon->modules, &(struct module_event){ .wall_ms = clock_get_wall_ms(), .type = "reloaded", .detail = ret_json->data, .total = -1 });
-        return true;
+        reload_start(&((struct daemon *)arg)->reload, done, done_arg);
 }
 
 static void readiness(void *arg, struct buffer *ret_reasons)
@@ -156,6 +117,14 @@ static void part_closed(void *arg)
                 loop_stop(daemon->loop);
 }
 
+static void reload_idle(void *arg)
+{
+        struct daemon *daemon = arg;
+
+        if (daemon->is_stopping)
+                part_closed(daemon);
+}
+
 static void stop(void *arg)
 {
         struct daemon *daemon = arg;
@@ -165,26 +134,30 @@ static void stop(void *arg)
         daemon->is_stopping = true;
         sd_notify(0, "STOPPING=1");
         LOG_INFO("stopping", LOG_NUMBER("pid", getpid()));
-        daemon->open_parts = 2;
+        daemon->open_parts = 2 + daemon->reload.is_running;
         api_close(daemon->api);
         modules_close(daemon->modules, part_closed, daemon);
         serve_close(daemon->serve, STOP_GRACE_MS, part_closed, daemon);
 }
 
+static void reloaded_by_signal(void *arg, const char *json, const struct error *err)
+{
+        (void)arg;
+        if (err)
+                LOG_ERROR("reload_failed", LOG_TEXT("detail", err->text), LOG_TEXT("kept", "the configuration as it was"));
+        else
+                LOG_INFO("reloaded", LOG_TEXT("changes", json));
+        sd_notify(0, "READY=1");
+}
+
 static void reload_by_signal(void *arg)
 {
         struct daemon *daemon = arg;
-        CLEANUP(buffer_fini) struct buffer changes = { 0 };
-        struct error err;
 
         if (daemon->is_stopping)
                 return;
         sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_get_us());
-        if (reload(daemon, &changes, &err))
-                LOG_INFO("reloaded", LOG_TEXT("changes", changes.data));
-        else
-                LOG_ERROR("reload_failed", LOG_TEXT("detail", err.text), LOG_TEXT("kept", "the configuration as it was"));
-        sd_notify(0, "READY=1");
+        reload_start(&daemon->reload, reloaded_by_signal, daemon);
 }
 
 static void watchdog_feed(void *arg)
@@ -257,13 +230,11 @@ static bool start_store(struct daemon *daemon, struct error *err)
 static bool start_modules(struct daemon *daemon, struct error *err)
 {
         CLEANUP(transport_fini) struct transport transport = { 0 };
-        CLEANUP(config_trust_fini) struct modules_trust trust = { 0 };
         struct modules_options options;
 
-        if (!config_load_trust(daemon->first, &trust, err) || !transport_init(daemon->first, &transport, err))
+        if (!transport_init(daemon->first, &transport, err))
                 return false;
-        config_to_modules_options(daemon->first, &trust, &options);
-        transport_to_modules_options(&transport, &options);
+        transport_to_modules_options(daemon->first, &transport, &options);
         if (!modules_new(daemon->loop, daemon->store, transport.fetch, transport.registry, &options, &daemon->modules, err))
                 return false;
         transport.registry = NULL;
@@ -284,6 +255,13 @@ static bool start_serve(struct daemon *daemon, struct error *err)
                 return false;
         api_set_serve(daemon->api, daemon->serve);
         return start_listeners(daemon, err);
+}
+
+static void start_reload(struct daemon *daemon)
+{
+        daemon->reload = (struct reload){
+                .loop = daemon->loop, .config_path = daemon->config_path, .running = daemon->running, .apply = reload_apply, .idle = reload_idle, .arg = daemon,
+        };
 }
 
 static void start_signals(struct daemon *daemon)
@@ -342,6 +320,7 @@ static enum daemon_exit start(struct daemon *daemon)
                 return failed("store", &err, err.code == ERROR_BUSY ? DAEMON_EXIT_STORE_IN_USE : DAEMON_EXIT_FAILED);
         if (!start_modules(daemon, &err))
                 return failed("modules", &err, err.code == ERROR_BAD_REQUEST ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILED);        /* a file that the configuration names */
+        start_reload(daemon);
         if (!start_serve(daemon, &err))
                 return failed("listeners", &err, DAEMON_EXIT_FAILED);
         start_signals(daemon);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <wasmcached/base.h>
+#include <wasmcached/module.h>
 
 struct api; struct loop; struct modules; struct serve; struct serve_handler;
 
@@ -26,8 +27,8 @@ struct api_callbacks {
         void *arg;
         /* GET /v1/config: the effective configuration as one JSON object. */
         void (*config)(void *arg, struct buffer *ret_json);
-        /* POST /v1/reload: reads the file anew and applies it, or false; then nothing changed. JSON: {"applied": […], "needsRestart": […]}. May block for a small file. */
-        bool (*reload)(void *arg, struct buffer *ret_json, struct error *err);
+        /* POST /v1/reload: has the file read anew and applied; done() once, now or later, with {"applied": […], "needsRestart": […]} or an error, and then nothing changed. */
+        void (*reload)(void *arg, module_done done, void *done_arg);
         /* GET /readyz: puts one line per reason why not; none = ready. */
         void (*readiness)(void *arg, struct buffer *ret_reasons);
 };

@@ -1,4 +1,5 @@
 """The daemon as a service: start, refusal to start, reload, stop, crash, hits without a registry, socket activation."""
+import concurrent.futures
 import fcntl
 import os
 import re
@@ -82,6 +83,27 @@ def test_reload(make_daemon, registry, tmp_path):
     daemon.process.send_signal(signal.SIGHUP)
     await_true(lambda: daemon.get(f'file://{tmp_path}/b.wasm').code == 'denied', what='the reload by SIGHUP')
     assert [event for event in daemon.ask('GET', '/v1/events', to='admin').body.decode().splitlines() if '"reloaded"' in event]
+
+
+def test_reloads_at_once_and_while_stopping(make_daemon, tmp_path):
+    """Read on a worker (asserted in this build), one after the other: every asker is answered, hits are not held up, and a stop waits for what runs."""
+    daemon = make_daemon()
+    (tmp_path / 'a.wasm').write_bytes(wasm('reloads'))
+    daemon.configure(files={'roots': [str(tmp_path)]}, registries={f'registry-{number}.example': {'mirrors': [f'https://mirror-{number}.example/prefix']} for number in range(3000)})
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        asked = [pool.submit(daemon.ask, 'POST', '/v1/reload', to='admin') for _ in range(16)]
+        for _ in range(5):
+            daemon.process.send_signal(signal.SIGHUP)
+            assert daemon.ask('GET', '/healthz').status == 200
+        answers = [one.result() for one in asked]
+        assert {answer.status for answer in answers} == {200}
+        assert sum('files.roots' in answer.json['applied'] for answer in answers) >= 1
+        daemon.good(f'file://{tmp_path}/a.wasm')
+        for _ in range(4):
+            pool.submit(daemon.ask, 'POST', '/v1/reload', to='admin')
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(20) == 0
 
 
 def test_config_route(daemon):

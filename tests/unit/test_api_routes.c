@@ -341,11 +341,10 @@ static void daemon_config(void *arg, struct buffer *ret_json)
         (void)arg;
         buffer_append_text(ret_json, "{\"store\":{}}");
 }
-static bool daemon_reload(void *arg, struct buffer *ret_json, struct error *err)
+static void daemon_reload(void *arg, module_done done, void *done_arg)
 {
         (void)arg;
-        (void)err;
-        return buffer_append_text(ret_json, "{\"applied\":[]}");
+        done(done_arg, "{\"applied\":[]}", NULL);
 }
 static void daemon_ready(void *arg, struct buffer *ret_reasons)
 {
