@@ -65,9 +65,16 @@ static void tell_verdict(struct modules *modules, struct explanation *explanatio
                 return;
         }
         struct refusal *refusal = refusal_find(modules, ask, hit);
+        struct error away = { 0 };
+        if (!refusal && host_refuses(modules, ask, hit, &away)) {
+                step(explanation, "host", "away", away.text);
+                bool is_stale = stale_is_allowed(modules, ask, &away, &stale);
+                finish(explanation, is_stale ? "hit" : "refused", is_stale ? NULL : error_get_row(away.code)->name);
+                return;
+        }
         if (!refusal) {
                 step(explanation, "source", "ask", hit->result == HIT_REVALIDATE ? "one HEAD tells whether it changed; unchanged needs no download" :
-                     hit->result == HIT_UNPROVEN ? "one request with the caller's credentials proves access; the bytes here are used again" :
+                     hit->result == HIT_UNPROVEN ? "the caller's credentials have to prove access there: by one request if the repository has brought these bytes before" :
                      hit->result == HIT_UNVERIFIED ? "stored evidence is judged without network; only if it does not do, the source is asked for signatures" :
                      hit->result == HIT_FILE ? "the file is looked at; unchanged needs no copy" : "it is pulled");
                 finish(explanation, "miss", NULL);

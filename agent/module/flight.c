@@ -200,6 +200,7 @@ static void flight_fail(struct flight *flight, const struct error *failed)
         if (!flight->is_cancelled) {
                 tell_refused(flight, &err);
                 refusal_add(modules, flight->key, flight->key_bytes, flight->pull.want->name, &err);
+                host_note(modules, flight->pull.want, &err);
                 if (err.code == ERROR_UNAUTHORIZED)
                         revoke(flight);
         }
@@ -312,6 +313,7 @@ static void flight_succeed(struct flight *flight, struct entry *entry, struct im
         struct modules *modules = flight->modules;
         struct waiter_list waiting;
         refusal_forget(modules, flight->key, flight->key_bytes);
+        host_note(modules, flight->pull.want, NULL);
         flight_forget_key(flight);
         verdicts_take(modules, &flight->pull);
         tell_pulled(flight, entry);

@@ -195,6 +195,10 @@ void waiter_step(struct module_waiter *waiter)
                 waiter_refuse_pull(waiter, &err);
                 return;
         }
+        if (host_refuses(modules, &waiter->ask, &hit, &err)) {
+                waiter_refuse_pull(waiter, &err);
+                return;
+        }
         flight_join(modules, waiter, &hit);
 }
 

@@ -220,6 +220,7 @@ static void sweep(void *arg)
                 modules->next_slow_sweep_ms = now_ms + 10000;
                 secrets_sweep(modules, now_ms);
                 refusals_sweep(modules, now_ms);
+                hosts_sweep(modules, now_ms);
         }
         scrub_step(modules, now_ms);
         trim(modules, now_ms);
@@ -248,6 +249,7 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
         modules->secrets = map_new(NULL);
         modules->flights = map_new(NULL);
         modules->refusals = map_new(refusal_free);
+        modules->hosts = map_new(free);
         modules->host_slots = map_new(NULL);
         modules->verdicts = verdicts_new();
         modules->verify_cancel = cancel_new();
@@ -288,6 +290,7 @@ bool modules_reload(struct modules *modules, struct fetch_client *fetch, struct 
         refusals_clear(modules, NULL);
         verdicts_clear(modules->verdicts);        /* what is cached is judged again, by what holds now */
         rejudge_rules(modules);
+        hosts_clear(modules);
         secrets_forget_principals(modules);
         modules->next_lease_sweep_ms = 0;
         evict_check(modules);
@@ -364,6 +367,7 @@ void modules_free(struct modules **modules_pointer)
         catalog_fini(&modules->catalog);
         map_free(&modules->flights);
         map_free(&modules->refusals);
+        map_free(&modules->hosts);
         map_free(&modules->host_slots);
         events_fini(modules);
         buffer_fini(&modules->dirty);

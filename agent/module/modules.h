@@ -107,6 +107,11 @@ void refusal_free(void *refusal);
 int64_t refusal_get_keep_ms(const struct error *err, int64_t negative_ms, unsigned failures);
 void refusals_clear(struct modules *modules, const char *name_or_null);
 void refusals_sweep(struct modules *modules, int64_t now_ms);
+/* host.c: a host that does not answer is left alone for a while, whatever is asked of it. */
+void host_note(struct modules *modules, const struct module_want *want, const struct error *err_or_null);   /* how a pull from it ended */
+bool host_refuses(struct modules *modules, const struct ask *ask, const struct hit *hit, struct error *ret_err);
+void hosts_clear(struct modules *modules);
+void hosts_sweep(struct modules *modules, int64_t now_ms);
 char *flight_format_key(const struct ask *ask, const struct hit *hit, size_t *ret_bytes);
 void flights_room_made(struct modules *modules);                           /* space may be enough now */
 
@@ -193,7 +198,7 @@ struct modules {
         struct flight *queue;                     /* all flights, in order of start */
         unsigned flight_count, slots_taken, waiter_count;
         struct module_waiter *all_waiters;
-        struct map *host_slots;
+        struct map *host_slots, *hosts;
         uint64_t sequence, reserved_bytes, leaving_bytes, holder_internal;
         unsigned tasks, leaving;
         struct loop_timer *sweep_timer, *touch_timer;

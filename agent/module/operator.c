@@ -270,12 +270,14 @@ static bool refresh_collect(struct modules *modules, const char *url, struct ref
                         for (struct known_reference *reference = entry->references; reference; reference = reference->next)
                                 refresh_add(refresh, reference);
                 refusals_clear(modules, NULL);
+                hosts_clear(modules);
                 return true;
         }
         CLEANUP(module_want_unref) struct module_want *want = NULL;
         if (!module_want_again(url, MODULE_POLICY_ALWAYS, NULL, NULL, &want, err))
                 return false;
         refusals_clear(modules, want->name);
+        hosts_clear(modules);
         struct known_reference *reference = catalog_find_reference(&modules->catalog, want->name);
         if (reference)
                 refresh_add(refresh, reference);
