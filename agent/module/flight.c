@@ -8,8 +8,6 @@
 #include <string.h>
 #include "modules.h"
 
-enum { SAVE_CHECKED_S = 30 };
-
 static void flight_step(struct flight *flight, enum pull_step step);
 static void flight_resolved(struct flight *flight);
 static void flight_restart(struct flight *flight);
@@ -233,41 +231,6 @@ static void flight_hold(struct flight *flight, struct entry *entry)
         entry->holds++;
 }
 
-/* A source asked with this request's credentials for what this request may remember. */
-static void choose_rows(struct flight *flight, bool is_new, const struct entry *entry)
-{
-        struct pull *pull = &flight->pull;
-        struct pull_rows rows;
-        struct catalog *catalog = &flight->modules->catalog;
-        const struct known_reference *reference = catalog_find_reference(catalog, pull->want->name);
-        const struct image *image = catalog_find_image(catalog, &pull->manifest_digest);
-        pull->now_s = clock_get_wall_s();
-        pull_get_rows(pull, &rows);
-        bool is_same_image = image && digest_equal(&image->manifest, &pull->manifest_digest) && digest_equal(image->top, &pull->top);
-        bool is_same_reference = reference && entry && reference->entry == entry && (!image || reference->image == image) &&
-                                 (!reference->image || digest_equal(reference_get_top(reference), &pull->top)) && pull->now_s - reference->saved_s < SAVE_CHECKED_S;
-        pull->wants_image_row = pull->want->kind == WANT_OCI && pull->document && (is_new || !is_same_image);
-        pull->wants_reference_row = is_new || (!pull->is_proof && !is_same_reference) || !reference;
-        pull->wants_grant_row = is_new || !catalog_find_grant(catalog, &rows.grant);
-        pull->wants_resource_row = pull->want->resource_name && pull->want->policy == MODULE_POLICY_ALWAYS;
-}
-
-/* What a proof by digest says nothing about is what the tag means. */
-static void drop_rows_of_proof(struct pull *pull)
-{
-        if (pull->is_proof && pull->outcome == PULL_UNCHANGED && pull->want->kind == WANT_OCI && !digest_is_set(&pull->want->reference.digest))
-                pull->wants_reference_row = false;
-}
-
-/* A newer pull of the same name was committed before this older one wrote its row: the newer meaning is written again. */
-static void keep_newest(struct flight *flight)
-{
-        struct modules *modules = flight->modules;
-        const struct known_reference *reference = catalog_find_reference(&modules->catalog, flight->pull.want->name);
-        if (flight->pull.wants_reference_row && reference && reference->sequence > flight->sequence)
-                reference_save_start(modules, reference);
-}
-
 static void waiter_serve(struct flight *flight, struct module_waiter *waiter, struct entry *entry, struct image *image)
 {
         struct catalog *catalog = &flight->modules->catalog;
@@ -359,7 +322,7 @@ static void flight_committed(struct flight *flight)
                 catalog_put_image(&modules->catalog, &rows.image);
         if (pull->wants_reference_row)
                 catalog_put_reference(&modules->catalog, &rows.reference, flight->sequence);
-        keep_newest(flight);
+        flight_keep_newest(flight);
         if (pull->wants_grant_row)
                 catalog_put_grant(&modules->catalog, &rows.grant);
         if (pull->wants_resource_row)
@@ -374,8 +337,8 @@ static void flight_found(struct flight *flight, struct entry *entry, struct imag
         struct known_reference *reference = catalog_find_reference(&flight->modules->catalog, pull->want->name);
         flight->source = pull->want->kind == WANT_FILE ? MODULE_SOURCE_CACHE : MODULE_SOURCE_REVALIDATED;
         pull->module = entry->sha256;
-        choose_rows(flight, false, entry);
-        drop_rows_of_proof(pull);
+        flight_choose_rows(flight, false, entry);
+        pull_drop_rows_of_proof(pull);
         if (reference && reference->entry == entry && !pull->is_proof)
                 reference->checked_s = pull->now_s;
         if (!pull->wants_image_row && !pull->wants_reference_row && !pull->wants_grant_row && !pull->wants_resource_row && !pull_has_evidence(pull)) {
@@ -517,7 +480,7 @@ static void flight_stored(struct flight *flight)
         flight->source = MODULE_SOURCE_PULLED;
         /* The same file again, by another name or after a change that was none: nothing to write but rows. */
         struct entry *entry = catalog_find_entry(&flight->modules->catalog, &pull->module);
-        choose_rows(flight, true, entry);
+        flight_choose_rows(flight, true, entry);
         if (entry && !entry->is_busy && store_check_identity(pull->store, &entry->sha256, NULL, &entry->identity)) {
                 blob_writer_free(&pull->writer);
                 flight_hold(flight, entry);

@@ -94,6 +94,9 @@ struct flight {
 struct refusal { struct error err; int64_t until_ms, forget_ms; unsigned failures; char *name; };
 void flight_join(struct modules *modules, struct module_waiter *waiter, const struct hit *hit);
 void flight_leave(struct module_waiter *waiter, bool goes_on);
+void flight_choose_rows(struct flight *flight, bool is_new, const struct entry *entry);
+void pull_drop_rows_of_proof(struct pull *pull);
+void flight_keep_newest(struct flight *flight);
 bool slot_take(struct flight *flight);
 void slot_give_back(struct flight *flight);
 void flights_start(struct modules *modules);

@@ -55,7 +55,9 @@ static void principal_add(struct principal *principal, const struct modules *mod
         logins_free(&found, count);
 }
 
-struct principal_making { struct principal *principal; const struct modules *modules; const struct docker_config *config; const struct reference *reference; struct hasher *hasher; };
+struct principal_making {
+        struct principal *principal; const struct modules *modules; const struct docker_config *config; const struct reference *reference; struct hasher *hasher;
+};
 
 static void principal_add_mirror(void *arg, const char *url)
 {
