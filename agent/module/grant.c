@@ -44,6 +44,15 @@ struct grant *grant_find(const struct hit_question *question, const struct entry
         return NULL;
 }
 
+bool grant_names(const struct grant *grant, const char *name)
+{
+        size_t length = strlen(grant->repository);
+        bool is_oci = string_starts_with(name, "oci://");
+        if (is_oci)
+                name += strlen("oci://");
+        return strncmp(name, grant->repository, length) == 0 && (name[length] == '\0' || (is_oci && (name[length] == ':' || name[length] == '@')));
+}
+
 bool grant_is_shown(const struct module_want *want, const struct image *image, const struct known_reference *reference)
 {
         if (reference && reference->image == image)

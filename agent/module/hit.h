@@ -48,5 +48,7 @@ struct proof_targets hit_get_targets(const struct hit_question *question, const 
 
 /* grant.c: the grant that lets this principal have an image (or, image NULL, an entry by its url); NULL = none yet. [oci] 3.10 */
 struct grant *grant_find(const struct hit_question *question, const struct entry *entry, const struct image *image);
+/* Is this name of the catalog one of the grant's repository? */
+bool grant_names(const struct grant *grant, const char *name);
 /* Has this repository brought the bytes of the image before, to whomever? Only then its bare word that it has the digest lets another caller in: any server can give it. */
 bool grant_is_shown(const struct module_want *want, const struct image *image, const struct known_reference *reference);

@@ -65,11 +65,9 @@ static bool reference_is_visible(const struct module_caller *caller, const struc
         if (shows_everything(caller))
                 return true;
         struct grant *grant = reference->image ? reference->image->grants : reference->entry->grants;
-        for (; grant; grant = grant->next) {
-                const char *name = string_starts_with(reference->name, "oci://") ? reference->name + 6 : reference->name;
-                if (grant_is_of(caller, grant) && string_starts_with(name, grant->repository))
+        for (; grant; grant = grant->next)
+                if (grant_is_of(caller, grant) && grant_names(grant, reference->name))
                         return true;
-        }
         return false;
 }
 

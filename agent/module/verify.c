@@ -22,8 +22,7 @@ struct module_want *repull_want(const struct known_reference *reference, enum mo
         struct module_want *want = NULL;
         struct error err;
         const struct grant *grant = reference->image ? reference->image->grants : reference->entry->grants;
-        const char *name = string_starts_with(reference->name, "oci://") ? reference->name + strlen("oci://") : reference->name;
-        while (grant && (grant->kind == GRANT_INLINE || grant->kind == GRANT_IMPORT || !string_starts_with(name, grant->repository)))
+        while (grant && (grant->kind == GRANT_INLINE || grant->kind == GRANT_IMPORT || !grant_names(grant, reference->name)))
                 grant = grant->next;
         if (!grant)
                 return NULL;

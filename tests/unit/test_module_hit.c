@@ -198,11 +198,28 @@ static void test_refusals(void **state)
         }
 }
 
+/* A grant for one repository says nothing of another whose name goes on where its own ends. */
+static void test_grant_names(void **state)
+{
+        (void)state;
+        static const struct { const char *repository, *name; bool names; } cases[] = {
+                { "r.example/x", "oci://r.example/x:v1", true },             { "r.example/x", "oci://r.example/x@sha256:" M, true },
+                { "r.example/x", "oci://r.example/xy:v1", false },           { "r.example/x", "oci://r.example/x/y:v1", false },
+                { "r.example/x", "oci://r.example/x-private@sha256:" M, false }, { "r.example/x", "oci://other.example/x:v1", false },
+                { "https://r.example/x.wasm", "https://r.example/x.wasm", true }, { "https://r.example/x", "https://r.example/x.wasm", false },
+                { "https://r.example/x", "https://r.example/x:y", false },
+        };
+        for (size_t i = 0; i < COUNT_OF(cases); i++) {
+                struct grant grant = { .repository = cases[i].repository };
+                assert_int_equal(grant_names(&grant, cases[i].name), cases[i].names);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_decide), cmocka_unit_test(test_never_back_in_time), cmocka_unit_test(test_letting_go), cmocka_unit_test(test_grants_are_bounded),
-                cmocka_unit_test(test_refusals),
+                cmocka_unit_test(test_grant_names), cmocka_unit_test(test_refusals),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
