@@ -173,6 +173,7 @@ static enum hop_end hop_go(struct run *run, struct error *err)
         enum hop_end end = hop_once(run, false, &is_stale, err);
         if (!is_stale || run->request->method == FETCH_POST)
                 return end;
+        LOG_DEBUG("stale_connection", LOG_TEXT("url", run->current.shown), LOG_TEXT("detail", err->text));
         *err = (struct error){ 0 };
         return hop_once(run, true, &is_stale, err);
 }
