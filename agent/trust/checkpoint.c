@@ -10,12 +10,12 @@
 
 static const char dash[] = "\xe2\x80\x94 ";
 
-/* Decimal without sign or leading zeros. */
+/* Decimal without sign or leading zeros; `length` is not 0. */
 static bool size_read(const char *line, size_t length, uint64_t *ret_size)
 {
         uint64_t size = 0;
 
-        if (length == 0 || length > 18 || (length > 1 && line[0] == '0'))
+        if (length > 18 || (length > 1 && line[0] == '0'))
                 return false;
         for (size_t i = 0; i < length; i++) {
                 if (line[i] < '0' || line[i] > '9')
@@ -94,7 +94,7 @@ static bool line_read(const char *line, size_t length, struct checkpoint_line *r
                 return false;
         const char *text = space + 1;
         size_t text_bytes = (size_t)(line + length - text);
-        if (text_bytes <= 8 || !base64_decode(text, 8, false, bytes, &size) || size < sizeof ret_line->key_id)
+        if (text_bytes <= 8 || !base64_decode(text, 8, false, bytes, &size))
                 return false;
         *ret_line = (struct checkpoint_line){ .name = name, .name_bytes = (size_t)(space - name), .text = text, .text_bytes = text_bytes };
         memcpy(ret_line->key_id, bytes, sizeof ret_line->key_id);

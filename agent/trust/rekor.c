@@ -180,7 +180,8 @@ static bool promise_check(struct judgement *judgement, const struct entry *entry
         return log_verify(judgement, entry, SPAN(signed_text.data, signed_text.used), SPAN(entry->promise, entry->promise_bytes), "signed entry timestamp");
 }
 
-/* Every line of this log must verify, one must be there; those of witnesses are not looked at. The name of a log is its origin, for version 1 without the tree's number. */
+/* Every line of this log must verify, one must be there; those of witnesses are not looked at. The name of a log is its origin, for version 1 without the tree's number;
+   it has no newline, so that it does not go on behind the origin. */
 static bool checkpoint_check(struct judgement *judgement, const struct entry *entry, const struct checkpoint *checkpoint)
 {
         struct checkpoint_line line;
@@ -194,8 +195,8 @@ static bool checkpoint_check(struct judgement *judgement, const struct entry *en
 
                 if (count == CHECKPOINT_LINES_MAX)
                         return miss(judgement->failure, TRUST_NO_LOG_ENTRY, "transparency log: checkpoint has more than %d signatures", CHECKPOINT_LINES_MAX);
-                if (memcmp(line.key_id, entry->log_id, sizeof line.key_id) != 0 || line.name_bytes > checkpoint->origin_bytes ||
-                    memcmp(line.name, checkpoint->origin, line.name_bytes) != 0 || (rest > 0 && !string_starts_with(checkpoint->origin + line.name_bytes, " - ")))
+                if (memcmp(line.key_id, entry->log_id, sizeof line.key_id) != 0 || memcmp(line.name, checkpoint->origin, line.name_bytes) != 0 ||
+                    (rest > 0 && !string_starts_with(checkpoint->origin + line.name_bytes, " - ")))
                         continue;
                 if (!base64_take(line.text, line.text_bytes, BASE64_STANDARD, LOG_SIGNATURE_MAX, &bytes, &size))
                         return miss(judgement->failure, TRUST_NO_LOG_ENTRY, "transparency log: checkpoint signature is no base64");

@@ -51,22 +51,24 @@ static const struct { const char *from, *to; enum trust_reason reason; const cha
         { "bundle.v0.3+json", "bundle+json;version=0.1", RIG_GOOD, "" }, { "v0.3", "v0.2", RIG_GOOD, "" }, { "v0.3", "v0.1", RIG_GOOD, "" },
         { "v0.3", "v0.4", TRUST_NOT_ACCEPTED, "v0.4" }, { "bundle.v0.3+json", "bundle+json;version=0.4", TRUST_NOT_ACCEPTED, "0.4" }, { "v0.3", "V0.3", TRUST_NOT_ACCEPTED, "V0.3" },
         { "bundle.v0.3+json", "bundle", TRUST_NOT_ACCEPTED, "bundle" }, { "\"mediaType\":\"application/vnd.dev.sigstore.bundle.v0.3+json\",", "", TRUST_MALFORMED, "mediaType" },
-        { "\"application/vnd.dev.sigstore.bundle.v0.3+json\"", "3", TRUST_MALFORMED, "mediaType" }, { "\"mediaType\":\"", "\"x\":{\"y\":[1]},\"mediaType\":\"", RIG_GOOD, "" },
+        { "\"application/vnd.dev.sigstore.bundle.v0.3+json\"", "3", TRUST_MALFORMED, "\"mediaType\" must be of type" }, { "\"mediaType\":\"", "\"x\":{\"y\":[1]},\"mediaType\":\"", RIG_GOOD, "" },
         { "\"mediaType\":\"", "\"mediaType\":\"a\",\"mediaType\":\"", TRUST_MALFORMED, "\"mediaType\" is there twice" }, { "{\"sig\"", "{\"sig\":\"x\",\"s\\u0069g\"", TRUST_MALFORMED, "twice" },
         { "\"publicKey\":{\"hint\":\"aGludA==\"}", "\"publicKey\":{}", RIG_GOOD, "" }, { "\"publicKey\":{\"hint\":\"aGludA==\"}", "", TRUST_MALFORMED, "publicKey" },
         { "\"publicKey\":{\"hint\":\"aGludA==\"}", "\"publicKey\":null", TRUST_MALFORMED, "publicKey" }, { "\"publicKey\":{\"hint\":\"aGludA==\"}", "\"public_key\":{}", TRUST_MALFORMED, "publicKey" },
-        { "{\"hint\":\"aGludA==\"}", "[]", TRUST_MALFORMED, "publicKey" }, { "\"aGludA==\"", "7", TRUST_MALFORMED, "hint" }, { "\"aGludA==\"", "null", RIG_GOOD, "" },
+        { "{\"hint\":\"aGludA==\"}", "[]", TRUST_MALFORMED, "\"publicKey\" must be of type" }, { "\"aGludA==\"", "7", TRUST_MALFORMED, "\"hint\" must be of type" },
+        { "\"verificationMaterial\":{", "\"verificationMaterial\":[],\"v\":{", TRUST_MALFORMED, "\"verificationMaterial\" must be of type" }, { "\"dsseEnvelope\":", "\"messageSignature\":[],\"dsseEnvelope\":", TRUST_MALFORMED, "\"messageSignature\" must be of type" },
+        { "\"application/vnd.in-toto+json\"", "7", TRUST_MALFORMED, "\"payloadType\" must be of type" }, { "\"$S\"", "7", TRUST_MALFORMED, "\"sig\" must be of type" }, { "\"$P\"", "7", TRUST_MALFORMED, "\"payload\" must be of type" }, { "\"aGludA==\"", "null", RIG_GOOD, "" },
         { "\"verificationMaterial\":{\"publicKey\":{\"hint\":\"aGludA==\"}},", "", TRUST_MALFORMED, "publicKey" },
         { "\"publicKey\":{\"hint\":\"aGludA==\"}", "\"certificate\":{\"rawBytes\":\"AA==\"}", TRUST_KEYLESS, "certificate" },
         { "\"publicKey\":{\"hint\":\"aGludA==\"}", "\"x509CertificateChain\":{\"certificates\":[]}", TRUST_KEYLESS, "certificate" },
         { "\"publicKey\":", "\"certificate\":{\"rawBytes\":\"AA==\"},\"publicKey\":", TRUST_KEYLESS, "certificate" }, { "\"publicKey\":", "\"certificate\":null,\"publicKey\":", RIG_GOOD, "" },
-        { "\"publicKey\":", "\"tlogEntries\":[],\"timestampVerificationData\":{},\"publicKey\":", RIG_GOOD, "" }, { "\"publicKey\":", "\"tlogEntries\":{},\"publicKey\":", TRUST_MALFORMED, "tlogEntries" },
+        { "\"publicKey\":", "\"tlogEntries\":[],\"timestampVerificationData\":{},\"publicKey\":", RIG_GOOD, "" }, { "\"publicKey\":", "\"tlogEntries\":{},\"publicKey\":", TRUST_MALFORMED, "\"tlogEntries\" must be of type" },
         { "\"dsseEnvelope\":", "\"messageSignature\":{\"signature\":\"AA==\"},\"dsseEnvelope\":", TRUST_MALFORMED, "both" }, { "\"dsseEnvelope\":", "\"messageSignature\":null,\"dsseEnvelope\":", RIG_GOOD, "" },
-        { "\"dsseEnvelope\":", "\"dsse_envelope\":", TRUST_MALFORMED, "neither" }, { "\"dsseEnvelope\":{", "\"dsseEnvelope\":[],\"e\":{", TRUST_MALFORMED, "dsseEnvelope" },
+        { "\"dsseEnvelope\":", "\"dsse_envelope\":", TRUST_MALFORMED, "neither" }, { "\"dsseEnvelope\":{", "\"dsseEnvelope\":[],\"e\":{", TRUST_MALFORMED, "\"dsseEnvelope\" must be of type" },
         { "in-toto+json", "in-toto+JSON", TRUST_MALFORMED, "payloadType" }, { "vnd.in-toto+json", "json", TRUST_MALFORMED, "payloadType" },
         { "\"payloadType\":\"application/vnd.in-toto+json\",", "", TRUST_MALFORMED, "payloadType is missing" }, { "in-toto+json\"", "in-toto+json \"", TRUST_MALFORMED, "payloadType" },
         { "[{\"sig\":\"$S\"}]", "[]", TRUST_MALFORMED, "0 signatures" }, { "[{\"sig\":\"$S\"}]", "[{\"sig\":\"$S\"},{\"sig\":\"$S\"}]", TRUST_MALFORMED, "2 signatures" },
-        { "[{\"sig\":\"$S\"}]", "{\"sig\":\"$S\"}", TRUST_MALFORMED, "signatures" }, { "{\"sig\":\"$S\"}", "\"$S\"", TRUST_MALFORMED, "no object" }, { "{\"sig\":\"$S\"}", "{}", TRUST_MALFORMED, "sig" },
+        { "[{\"sig\":\"$S\"}]", "{\"sig\":\"$S\"}", TRUST_MALFORMED, "\"signatures\" must be of type" }, { "{\"sig\":\"$S\"}", "\"$S\"", TRUST_MALFORMED, "no object" }, { "{\"sig\":\"$S\"}", "{}", TRUST_MALFORMED, "sig" },
         { "\"sig\":\"$S\"", "\"sig\":\"\"", TRUST_MALFORMED, "sig" }, { "\"sig\":\"$S\"", "\"sig\":\"$S\",\"keyid\":\"\"", RIG_GOOD, "" }, { "\"sig\":\"$S\"", "\"sig\":\"$S\",\"keyid\":\"of another\"", RIG_GOOD, "" },
         { "\"sig\":\"$S\"", "\"sig\":\"$S\\n\"", RIG_GOOD, "" }, { "\"sig\":\"$S\"", "\"sig\":\"$S \"", TRUST_MALFORMED, "sig" }, { "\"sig\":\"$S\"", "\"sig\":\"!$S\"", TRUST_MALFORMED, "base64" },
         { "\"sig\":\"$S\"", "\"sig\":\"AA==\"", TRUST_OTHER_KEY, "hint: bundle key aGludA==" }, { "\"payload\":\"$P\",", "", TRUST_MALFORMED, "payload" }, { "\"payload\":\"$P\"", "\"payload\":\"e30=\"", TRUST_OTHER_KEY, "is not by key" },
@@ -94,16 +96,16 @@ static const struct { const char *from, *to; enum trust_reason reason; const cha
         { "{", "{", RIG_GOOD, "" }, { ",\"predicate\":{}", "", RIG_GOOD, "" }, { "\"predicate\":{}", "\"predicate\":null", RIG_GOOD, "" }, { "\"predicate\":{}", "\"predicate\":{\"a\":[1]}", RIG_GOOD, "" },
         { "\"predicate\":{}", "\"predicate\":[]", TRUST_MALFORMED, "predicate" }, { "{\"_type\"", "\n {\t\"_type\"", RIG_GOOD, "" }, { "\"predicate\":{}", "\"predicate\":{},\"extra\":1", TRUST_MALFORMED, "unknown member \"extra\"" },
         { "Statement/v1", "Statement/v0.1", TRUST_WRONG_TYPE, "Statement/v0.1" }, { "Statement/v1", "Statement/v2", TRUST_WRONG_TYPE, "v2" }, { "https://in-toto.io/Statement/v1", "", TRUST_WRONG_TYPE, "statement type" },
-        { "\"_type\":\"https://in-toto.io/Statement/v1\",", "", TRUST_MALFORMED, "_type" }, { "\"_type\":\"https://in-toto.io/Statement/v1\"", "\"_type\":1", TRUST_MALFORMED, "_type" },
+        { "\"_type\":\"https://in-toto.io/Statement/v1\",", "", TRUST_MALFORMED, "_type" }, { "\"_type\":\"https://in-toto.io/Statement/v1\"", "\"_type\":1", TRUST_MALFORMED, "\"_type\" must be of type" }, { "\"" RIG_SIGN_V1 "\"", "7", TRUST_MALFORMED, "\"predicateType\" must be of type" },
         { "\"_type\":", "\"_Type\":", TRUST_MALFORMED, "_type" }, { RIG_SIGN_V1, "https://slsa.dev/provenance/v1", TRUST_WRONG_TYPE, "valid DSSE by this key, but predicateType https://slsa.dev/provenance/v1 is not accepted" },
         { RIG_SIGN_V1, RIG_SIGN_V1 "/", TRUST_WRONG_TYPE, "predicateType" }, { "sigstore.dev/cosign", "SIGSTORE.dev/cosign", TRUST_WRONG_TYPE, "predicateType" }, { ",\"predicateType\":\"" RIG_SIGN_V1 "\"", "", TRUST_MALFORMED, "predicateType" },
         { "\"predicateType\"", "\"predicate_type\"", TRUST_MALFORMED, "predicateType" }, { "predicateType\":\"", "predicateType\":\"\\u001b[2J", TRUST_WRONG_TYPE, "\\x1b[2J" },
-        { SUBJECT, SUBJECT "," SUBJECT, TRUST_MALFORMED, "2 subjects" }, { SUBJECT, "", TRUST_MALFORMED, "0 subjects" }, { "[" SUBJECT "]", SUBJECT, TRUST_MALFORMED, "subject" }, { SUBJECT, "\"$D\"", TRUST_MALFORMED, "no object" },
+        { SUBJECT, SUBJECT "," SUBJECT, TRUST_MALFORMED, "2 subjects" }, { SUBJECT, "", TRUST_MALFORMED, "0 subjects" }, { "[" SUBJECT "]", SUBJECT, TRUST_MALFORMED, "\"subject\" must be of type" }, { SUBJECT, "\"$D\"", TRUST_MALFORMED, "no object" },
         { "\"subject\":", "\"subject\":[],\"subject\":", TRUST_MALFORMED, "\"subject\" is there twice" }, { "\"subject\":", "\"Subject\":", TRUST_MALFORMED, "subject" }, { "\"$D\"", "\"$D\",\"sha256\":\"$D\"", TRUST_MALFORMED, "twice" },
         { "\"$D\"", "\"" HEX64 "\"", TRUST_OTHER_DIGEST, "valid signature by this key, but for sha256:" HEX64 }, { "\"sha256\":\"$D\"", "\"sha512\":\"$D$D\"", TRUST_OTHER_DIGEST, "without a digest" },
-        { "\"sha256\":\"$D\"", "\"sha512\":\"" HEX64 HEX64 "\",\"sha256\":\"$D\"", RIG_GOOD, "" }, { "\"$D\"", "\"sha256:$D\"", TRUST_MALFORMED, "hex" }, { "\"$D\"", "\"$D0\"", TRUST_MALFORMED, "hex" }, { "\"$D\"", "\"\"", TRUST_MALFORMED, "hex" },
+        { "\"sha256\":\"$D\"", "\"sha512\":\"" HEX64 HEX64 "\",\"sha256\":\"$D\"", RIG_GOOD, "" }, { "\"$D\"", "\"sha256:$D\"", TRUST_MALFORMED, "hex" }, { "\"$D\"", "\"$D0\"", TRUST_MALFORMED, "hex" }, { "\"$D\"", "\"$Dz\"", TRUST_MALFORMED, "hex" }, { "\"$D\"", "\"\"", TRUST_MALFORMED, "hex" },
         { "\"sha256\":\"$D\"", "\"SHA256\":\"$D\"", TRUST_OTHER_DIGEST, "without" }, { "\"$D\"", "[\"$D\"]", TRUST_MALFORMED, "no string" }, { "{\"sha256\":\"$D\"}", "{}", TRUST_MALFORMED, "0 digests" },
-        { "\"digest\":{\"sha256\":\"$D\"}", "\"name\":\"x\"", TRUST_MALFORMED, "0 digests" }, { "{\"sha256\":\"$D\"}", "[\"$D\"]", TRUST_MALFORMED, "digest" }, { "{\"digest\"", "{\"name\":\"a\",\"annotations\":{},\"digest\"", RIG_GOOD, "" },
+        { "\"digest\":{\"sha256\":\"$D\"}", "\"name\":\"x\"", TRUST_MALFORMED, "0 digests" }, { "{\"sha256\":\"$D\"}", "[\"$D\"]", TRUST_MALFORMED, "\"digest\" must be of type" }, { "{\"digest\"", "{\"name\":\"a\",\"annotations\":{},\"digest\"", RIG_GOOD, "" },
         { "{\"digest\"", "{\"digests\":{},\"digest\"", TRUST_MALFORMED, "unknown member \"digests\"" }, { "{\"digest\"", "{\"annotations\":[],\"digest\"", TRUST_MALFORMED, "annotations" }, { "predicate\":{}}", "predicate\":{}} x", TRUST_MALFORMED, "more after" },
         { "\"predicate\":{}", "\"predicate\":{\"a\":NaN}", TRUST_MALFORMED, "statement: JSON" }, { "\"predicate\":{}", "\"predicate\":{\"a\":1,\"a\":2}", TRUST_MALFORMED, "twice" }, { "\"predicate\":{}", "\"predicate\":{\"a\":\"\xff\"}", TRUST_MALFORMED, "UTF-8" },
         { "\"predicate\":{}", "\"predicate\":{\"a\":\"\\ud800\"}", TRUST_MALFORMED, "statement: JSON" }, { "{\"_type\"", "\xef\xbb\xbf{\"_type\"", TRUST_MALFORMED, "statement: JSON" },
@@ -166,13 +168,14 @@ static void test_predicates(void **state)
         struct trust_policy_options options = { .formats = TRUST_FORMATS_DEFAULT, .predicates = slsa };
         CLEANUP(cleanup_free) char *provenance = rig_swap(RIG_STATEMENT, RIG_SIGN_V1, slsa[0]), *old = rig_swap(provenance, "Statement/v1", "Statement/v0.1");
         CLEANUP(cleanup_free) char *first = rig_swap(old, SUBJECT, "{\"name\":\"a\",\"digest\":{\"sha256\":\"" HEX64 "\"}}," SUBJECT), *last = rig_swap(old, SUBJECT, SUBJECT ",{\"digest\":{\"sha256\":\"" HEX64 "\"}}");
-        CLEANUP(cleanup_free) char *broken = rig_swap(first, "\"name\":\"a\"", "\"names\":1"), *foreign = rig_swap(old, "$D", HEX64);
+        CLEANUP(cleanup_free) char *broken = rig_swap(first, "\"name\":\"a\"", "\"names\":1"), *foreign = rig_swap(old, "$D", HEX64), *newer = rig_swap(provenance, "Statement/v1", "Statement/v2");
         expect_bundle(RIG_BUNDLE, provenance, &options, RIG_GOOD, "");
         expect_bundle(RIG_BUNDLE, old, &options, RIG_GOOD, "");
         expect_bundle(RIG_BUNDLE, first, &options, RIG_GOOD, "");
         expect_bundle(RIG_BUNDLE, last, &options, RIG_GOOD, "");
         expect_bundle(RIG_BUNDLE, broken, &options, TRUST_MALFORMED, "names");
         expect_bundle(RIG_BUNDLE, foreign, &options, TRUST_OTHER_DIGEST, HEX64);
+        expect_bundle(RIG_BUNDLE, newer, &options, TRUST_WRONG_TYPE, "Statement/v2");
         expect_bundle(RIG_BUNDLE, RIG_STATEMENT, &options, TRUST_WRONG_TYPE, RIG_SIGN_V1);
         options.predicates = none;
         expect_bundle(RIG_BUNDLE, provenance, &options, TRUST_WRONG_TYPE, slsa[0]);
@@ -346,11 +349,17 @@ static void test_message_signature(void **state)
         expect_message(unknown, NULL, &file, TRUST_MALFORMED, "SHA3_256");
         expect_message("\"messageDigest\":{\"algorithm\":\"SHA2_256\"},", NULL, &file, TRUST_MALFORMED, "digest");
         expect_message("\"messageDigest\":{\"digest\":\"AAAA\"},", NULL, &file, TRUST_MALFORMED, "missing is not known");
-        expect_message("\"messageDigest\":[],", NULL, &file, TRUST_MALFORMED, "messageDigest");
+        expect_message("\"messageDigest\":[],", NULL, &file, TRUST_MALFORMED, "\"messageDigest\" must be of type");
+        expect_message("\"messageDigest\":{\"algorithm\":7,\"digest\":\"AAAA\"},", NULL, &file, TRUST_MALFORMED, "\"algorithm\" must be of type");
+        expect_message("\"messageDigest\":{\"algorithm\":\"SHA2_256\",\"digest\":7},", NULL, &file, TRUST_MALFORMED, "\"digest\" must be of type");
+        CLEANUP(cleanup_free) char *longer = rig_swap(sha256, "=\"}", "A\"}");
+        expect_message(longer, NULL, &file, TRUST_MALFORMED, "messageDigest is of another content");
 
         static const struct trust_annotation prod = { "env", "prod" };
         struct trust_policy_options wants = { .formats = TRUST_FORMATS_DEFAULT, .annotations = &prod, .annotation_count = 1 };
+        struct trust_policy_options exact = { .formats = TRUST_FORMATS_DEFAULT, .identity = TRUST_IDENTITY_EXACT };
         expect_message("", &wants, &file, TRUST_ANNOTATION, "env");
+        expect_message("", &exact, &file, TRUST_IDENTITY, "names no repository");
 }
 
 /* The signature of one file is none of another; where the bundle says itself that it is of another, that is no proof of anything either. */

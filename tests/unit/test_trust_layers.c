@@ -23,11 +23,11 @@ static const struct { const char *from, *to, *says; size_t count, others; } clas
         { "[{", "[{\"mediaType\":\"application/vnd.dsse.envelope.v1+json\",\"digest\":\"sha256:" HEX_B "\",\"size\":1},{", NULL, 1, 1 }, { SIGNATURE, "", NULL, 1, 0 }, { ",\"annotations\":{" SIGNATURE "}", "", NULL, 1, 0 },
         { "\"annotations\":{" SIGNATURE "}", "\"annotations\":null", NULL, 1, 0 }, { SIMPLE, SIMPLE "2", "no layer is a signature", 0, 0 }, { SIMPLE, "application/vnd.oci.image.layer.v1.tar", "found \"application/vnd.oci.image.layer.v1.tar\"", 0, 0 },
         { "[" LAYER "]", "[]", "no layers", 0, 0 }, { ",\"layers\":[" LAYER "]", "", "no layers", 0, 0 }, { "[" LAYER "]", "{}", "\"layers\"", 0, 0 }, { LAYER, "7", "layers[0]: is no object", 0, 0 }, { LAYER, LAYER ",null", "layers[1]", 0, 0 },
-        { "\"schemaVersion\":2", "\"schemaVersion\":1", "schemaVersion", 0, 0 }, { "\"schemaVersion\":2,", "", "schemaVersion", 0, 0 }, { "\"schemaVersion\":2", "\"schemaVersion\":\"2\"", "schemaVersion", 0, 0 },
+        { "\"schemaVersion\":2", "\"schemaVersion\":1", "schemaVersion", 0, 0 }, { "\"schemaVersion\":2,", "", "schemaVersion", 0, 0 }, { "\"schemaVersion\":2", "\"schemaVersion\":\"2\"", "\"schemaVersion\" must be of type", 0, 0 },
         { OCI, "application/vnd.oci.image.index.v1+json", "not the type of an image manifest", 0, 0 }, { OCI, "application/vnd.docker.distribution.manifest.list.v2+json", "not the type", 0, 0 }, { "\"" OCI "\"", "[]", "mediaType", 0, 0 },
         { "\"layers\"", "\"manifests\":[],\"layers\"", "\"manifests\" has no place", 0, 0 }, { "\"layers\"", "\"manifests\":null,\"layers\"", "\"manifests\" has no place", 0, 0 }, { "\"layers\"", "\"fsLayers\":[],\"layers\"", "fsLayers", 0, 0 },
         { "\"layers\"", "\"layers\":[],\"layers\"", "twice", 0, 0 }, { "sha256:" HEX_A, "sha256:" HEX_A "0", "layers[0]", 0, 0 }, { "\"digest\":\"sha256:" HEX_A "\",", "", "missing", 0, 0 }, { "\"size\":250", "\"size\":-1", "negative", 0, 0 },
-        { "\"size\":250", "\"size\":\"250\"", "size", 0, 0 }, { "\"size\":250,", "", "missing", 0, 0 }, { "\"size\":250", "\"size\":1.5", "size", 0, 0 }, { "\"MEUC\"", "7", "dev.cosignproject.cosign/signature", 0, 0 },
+        { "\"size\":250", "\"size\":\"250\"", "\"size\" must be of type", 0, 0 }, { "\"" SIMPLE "\"", "7", "\"mediaType\" must be of type", 0, 0 }, { "\"mediaType\":\"" SIMPLE "\",", "", "is missing", 0, 0 }, { "\"sha256:" HEX_A "\"", "7", "\"digest\" must be of type", 0, 0 }, { "\"size\":250,", "", "missing", 0, 0 }, { "\"size\":250", "\"size\":1.5", "size", 0, 0 }, { "\"MEUC\"", "7", "dev.cosignproject.cosign/signature", 0, 0 },
         { "{" SIGNATURE "}", "[]", "annotations", 0, 0 }, { SIGNATURE, SIGNATURE "," SIGNATURE, "twice", 0, 0 }, { SIGNATURE, SIGNATURE ",\"dev.sigstore.cosign/bundle\":{}", "dev.sigstore.cosign/bundle", 0, 0 },
         { "{\"schema", "[{\"schema", "JSON", 0, 0 }, { "}]}", "}]}}", "more after", 0, 0 },
 };
@@ -50,6 +50,7 @@ static void test_classic(void **state)
         struct trust_layers layers = { 0 };
         struct error err = { 0 };
         assert_false(trust_layers_parse("[]", 2, &layers, &err));
+        assert_non_null(strstr(err.text, "is no JSON object"));
         assert_false(trust_layers_parse("", 0, &layers, &err));
 }
 
@@ -102,9 +103,9 @@ static void test_classic_limit(void **state)
 static const struct { const char *from, *to, *says; } bundled[] = {
         { "{", "{", NULL }, { "\"mediaType\":\"" OCI "\",\"artifactType\"", "\"artifactType\"", NULL }, { "\"artifactType\":\"" BUNDLE "\",", "", NULL }, { "[{\"mediaType\":\"" BUNDLE, "[{\"mediaType\":\"application/vnd.dev.sigstore.bundle+json;version=0.3", NULL },
         { "\"size\":667", "\"size\":1048576", NULL }, { "\"size\":667", "\"size\":1048577", "1048577 bytes" }, { "\"size\":667", "\"size\":9223372036854775807", "bytes" }, { "\"size\":667", "\"size\":-1", "negative" },
-        { BUNDLE_LAYER, "", "0 layers" }, { BUNDLE_LAYER, BUNDLE_LAYER "," BUNDLE_LAYER, "2 layers" }, { "\"layers\"", "\"Layers\"", "0 layers" }, { BUNDLE_LAYER, "[]", "layers[0]" },
+        { BUNDLE_LAYER, "", "0 layers" }, { BUNDLE_LAYER, BUNDLE_LAYER "," BUNDLE_LAYER, "2 layers" }, { "\"layers\"", "\"Layers\"", "0 layers" }, { BUNDLE_LAYER, "[]", "layers[0]: is no object" },
         { "[{\"mediaType\":\"" BUNDLE, "[{\"mediaType\":\"application/vnd.dev.cosign.simplesigning.v1+json", "no Sigstore bundle" }, { "[{\"mediaType\":\"application", "[{\"mediaType\":\"x-application", "no Sigstore bundle" },
-        { "," SUBJECT, "", "\"subject\" is missing" }, { SUBJECT, "\"subject\":null", "\"subject\" is missing" }, { HEX_A "\",\"size\":667", HEX_A HEX_B "\",\"size\":667", "layers[0]" }, { SUBJECT, "\"subject\":\"sha256:" HEX_B "\"", "subject" },
+        { "," SUBJECT, "", "\"subject\" is missing" }, { SUBJECT, "\"subject\":null", "\"subject\" is missing" }, { HEX_A "\",\"size\":667", HEX_A HEX_B "\",\"size\":667", "layers[0]" }, { SUBJECT, "\"subject\":\"sha256:" HEX_B "\"", "\"subject\" must be of type" }, { "[" BUNDLE_LAYER "]", "{}", "\"layers\" must be of type" },
         { "\"subject\":{\"mediaType\":\"" OCI "\",\"digest\":\"sha256:" HEX_B, "\"subject\":{\"mediaType\":\"" OCI "\",\"digest\":\"sha256:" HEX_A, "another manifest" }, { ",\"size\":404", "", "subject: mediaType, digest or size is missing" },
         { "\"mediaType\":\"" OCI "\",\"artifactType\"", "\"mediaType\":\"" DOCKER "\",\"artifactType\"", "not the type" }, { "\"mediaType\":\"" OCI "\",\"artifactType\"", "\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"artifactType\"", "not the type" },
         { "\"layers\"", "\"manifests\":[],\"layers\"", "manifests" }, { "\"schemaVersion\":2", "\"schemaVersion\":3", "schemaVersion" }, { "\"subject\"", "\"subject\":{},\"subject\"", "twice" }, { "{\"schema", "{\"schema\":[[,\"schema", "JSON" },

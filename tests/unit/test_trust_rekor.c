@@ -97,9 +97,9 @@ static void test_inclusion(void **state)
 #define NOTE "rekor.example - 1\n12\n" ROOT "\n\n\xe2\x80\x94 rekor.example wNI9ajBFAiB=\n"
 static const struct { const char *text; const char *says; } notes[] = {
         { NOTE, NULL }, { "o\n0\n" ROOT "\n\n\xe2\x80\x94 n AAAAAAAAAA==\n", NULL }, { "o\n1\n" ROOT "\nmore\nand more\n\n\xe2\x80\x94 n AAAAAAAAAA==\n", NULL }, { "o\n1\n" ROOT "\n\n\xe2\x80\x94 n", "no signed note" }, { "", "no signed note" },
-        { "\n\n", "no signed note" }, { "\n\n\n", "no signed note" }, { "o\n1\n" ROOT "\n", "no signed note" }, { "o\n1\n" ROOT "\n\n", "no signed note" }, { "o\r\n1\n" ROOT "\n\nx\n", "no signed note" }, { "o\t\n1\n" ROOT "\n\nx\n", "no signed note" },
+        { "\n\n", "no signed note" }, { "\n\nx\n", "no signed note" }, { "\n\n\n", "no signed note" }, { "o\n1\n" ROOT "\n", "no signed note" }, { "o\n1\n" ROOT "\n\n", "no signed note" }, { "o\r\n1\n" ROOT "\n\nx\n", "no signed note" }, { "o\t\n1\n" ROOT "\n\nx\n", "no signed note" },
         { "o\x7f\n1\n" ROOT "\n\nx\n", "no signed note" }, { "\no\n1\n" ROOT "\n\nx\n", "three lines" }, { "o\n\n1\n" ROOT "\n\nx\n", "three lines" }, { "o\n1\n\nx\n", "three lines" }, { "o\n\nx\n", "three lines" }, { "o\n01\n" ROOT "\n\nx\n", "its size" },
-        { "o\n-1\n" ROOT "\n\nx\n", "its size" }, { "o\n1 \n" ROOT "\n\nx\n", "its size" }, { "o\n9999999999999999999\n" ROOT "\n\nx\n", "its size" }, { "o\n1\n" ROOT "A\n\nx\n", "root" }, { "o\n1\nrnpacIXSjoToEDh0qD4CLAKdkPnW1Y4R1DhFMS+AGl==\n\nx\n", "root" },
+        { "o\n-1\n" ROOT "\n\nx\n", "its size" }, { "o\n1 \n" ROOT "\n\nx\n", "its size" }, { "o\n9999999999999999999\n" ROOT "\n\nx\n", "its size" }, { "o\n1\n" ROOT "A\n\nx\n", "root" }, { "o\n1\nrnpacIXSjoToEDh0qD4CLAKdkPnW1Y4R1DhFMS+AGg==\n\nx\n", "root" }, { "o\n1\nrnpacIXSjoToEDh0qD4CLAKdkPnW1Y4R1DhFMS+AGlIA\n\nx\n", "root" },
         { "o\n1\nrnpacIXSjoToEDh0qD4CLAKdkPnW1Y4R1DhFMS+AGlJ=\n\nx\n", "root" }, { "o\n1\nrnpacIXSjoToEDh0qD4CLAKdkPnW1Y4R1DhFMS-AGlI=\n\nx\n", "root" },
 };
 
@@ -280,13 +280,13 @@ static void test_bindings(void **state)
 }
 
 static const struct { size_t body; const char *from, *to, *says; } broken_bodies[] = {
-        { 0, "{\"api", "[{\"api", "body: JSON" }, { 0, "\"kind\":\"hashedrekord\"", "\"kind\":\"rpm\"", "kind" }, { 0, "\"kind\":\"hashedrekord\",", "", "kind" }, { 0, "0.0.1", "0.0.9", "kind" }, { 0, "\"spec\"", "\"x\":1,\"spec\"", "unknown member \"x\"" },
+        { 0, "{\"api", "[{\"api", "body: JSON" }, { 0, HASHED, "[]", "\"body\" is missing or no object" }, { 0, "\"apiVersion\":\"0.0.1\",", "", "apiVersion" }, { 0, "\"kind\":\"hashedrekord\"", "\"kind\":\"rpm\"", "kind" }, { 0, "\"kind\":\"hashedrekord\",", "", "kind" }, { 0, "0.0.1", "0.0.9", "kind" }, { 0, "\"spec\"", "\"x\":1,\"spec\"", "unknown member \"x\"" },
         { 0, "\"spec\":", "\"spec\":{},\"spec\":", "twice" }, { 0, "\"data\"", "\"url\":\"x\",\"data\"", "unknown member \"url\"" }, { 0, "{\"hash\"", "{\"content\":\"\",\"hash\"", "content" }, { 0, "\"algorithm\":\"sha256\"", "\"algorithm\":\"sha1\"", "no known algorithm" },
         { 0, "\"algorithm\":\"sha256\"", "\"algorithm\":\"SHA2_256\"", "no known algorithm" }, { 0, "\"algorithm\":\"sha256\"", "\"algorithm\":\"sha512\"", "another content" }, { 0, "\"value\":\"$A\"", "\"value\":\"$a\"", "another content" },
         { 0, ",\"value\":\"$A\"", "", "another content" }, { 0, "\"content\":\"$S\",", "", "\"content\" is no base64" }, { 0, "\"content\":\"$S\"", "\"content\":\"$S!\"", "no base64" }, { 0, "\"content\":\"$K\"", "\"content\":\"$R\"", "body" },
         { 0, "\"publicKey\":{\"content\":\"$K\"}", "\"publicKey\":\"$K\"", "publicKey" }, { 0, "\"signature\":{", "\"signature\":[],\"s\":{", "unknown member \"s\"" }, { 0, ",\"signature\":{\"content\":\"$S\",\"publicKey\":{\"content\":\"$K\"}}", "", "\"signature\" is missing" },
         { 1, "[{\"signature\":\"$S\",\"verifier\":\"$K\"}]", "[]", "exactly one" }, { 1, "[{\"signature\":\"$S\",\"verifier\":\"$K\"}]", "[{\"signature\":\"$S\",\"verifier\":\"$K\"},{\"signature\":\"$S\",\"verifier\":\"$K\"}]", "exactly one" },
-        { 1, "\"signatures\":[", "\"signatures\":[[],", "exactly one" }, { 1, "\"envelopeHash\":{\"algorithm\":\"sha256\",\"value\":\"00\"},", "", NULL }, { 1, "\"verifier\":\"$K\"", "\"verifier\":\"$K\",\"x\":1", "unknown member" }, { 1, "\"payloadHash\":{", "\"payloadHash\":[],\"p\":{", "unknown member" },
+        { 1, "\"signatures\":[", "\"signatures\":[[],", "exactly one" }, { 1, "[{\"signature\":\"$S\",\"verifier\":\"$K\"}]", "{\"a\":{\"signature\":\"$S\",\"verifier\":\"$K\"}}", "exactly one" }, { 1, "\"envelopeHash\":{\"algorithm\":\"sha256\",\"value\":\"00\"},", "", NULL }, { 1, "\"verifier\":\"$K\"", "\"verifier\":\"$K\",\"x\":1", "unknown member" }, { 1, "\"payloadHash\":{", "\"payloadHash\":[],\"p\":{", "unknown member" },
         { 2, "vnd.in-toto+json", "json", "payloadType" }, { 2, "\"sig\":\"$T\"", "\"sig\":\"$S\"", "base64 of base64" }, { 2, "\"sig\":\"$T\"", "\"keyid\":\"\",\"sig\":\"$T\"", NULL }, { 2, "\"payloadType\"", "\"payload\":\"\",\"payloadType\"", "unknown member \"payload\"" },
         { 2, "\"envelope\":{", "\"e\":{},\"envelope\":{", "unknown member \"e\"" }, { 2, "{\"content\"", "{\"publicKey\":\"\",\"content\"", "unknown member" }, { 3, "SHA2_256", "sha256", "no known algorithm" }, { 3, "$a", "$A", "another content" },
         { 3, "\"publicKey\":{\"rawBytes\"", "\"x509Certificate\":{\"rawBytes\"", "unknown member \"x509Certificate\"" }, { 3, "\"rawBytes\":\"$R\"", "\"rawBytes\":\"$K\"", "body" }, { 3, "hashedRekordV002", "hashedRekordV001", "unknown member" },
@@ -309,18 +309,80 @@ static void test_bodies(void **state)
         expect_entries(&texts, other_version, rig.log.keys, TRUST_NO_LOG_ENTRY, "not what the entry says");
 }
 
+static void expect_body(size_t which, const struct signed_texts *texts, const char *template, const char *says)
+{
+        CLEANUP(cleanup_free) char *body = body_make(template, texts);
+        CLEANUP(cleanup_free) char *entry = rig_entry(&rig.log, &(struct rig_entry){ .body = body, .kind = bodies[which].kind, .version = bodies[which].version, .time = 5 });
+        expect_entries(texts, entry, rig.log.keys, TRUST_NO_LOG_ENTRY, says);
+}
+
+/* Length of the object at `text`; no string of ours has a bracket. */
+static size_t object_length(const char *text)
+{
+        size_t depth = 0, length = 0;
+        do {
+                depth += text[length] == '{';
+                depth -= text[length] == '}';
+        } while (text[length++] && depth > 0);
+        return length;
+}
+
+/* At every place of every kind: an object that is none, and a member more than there may be. */
+static void test_body_objects(void **state)
+{
+        (void)state;
+        CLEANUP(texts_fini) struct signed_texts texts = texts_make(rig.pkey, RIG_STATEMENT, true);
+        for (size_t i = 0; i < COUNT_OF(bodies); i++)
+                for (const char *at = bodies[i].body; (at = strchr(at, '{')); at++) {
+                        int before = (int)(at - bodies[i].body);
+                        CLEANUP(cleanup_free) char *more = string_format("%.*s{\"zz\":1,%s", before, bodies[i].body, at + 1), *none = string_format("%.*s[]%s", before, bodies[i].body, at + object_length(at));
+                        bool is_hash_of_text = strncmp(at - 15, "\"envelopeHash\":", 15) == 0 || strncmp(at - 7, "\"hash\":", 7) == 0;
+                        if (is_hash_of_text && i > 0 && i < 3)
+                                continue;                          /* of an envelope's text, which is not looked at */
+                        expect_body(i, &texts, more, "unknown member \"zz\"");
+                        expect_body(i, &texts, none, "is missing or no object");
+                }
+}
+
+/* Our own signature and key with something behind them are others. */
+static void test_longer(void **state)
+{
+        (void)state;
+        CLEANUP(texts_fini) struct signed_texts texts = texts_make(rig.pkey, RIG_STATEMENT, true);
+        struct rig_bytes signature = rig_base64(texts.signature);
+        signature.data[signature.size++] = 0;
+        CLEANUP(cleanup_free) char *longer = base64_encode(signature.data, signature.size), *longer_twice = base64_encode(longer, strlen(longer));
+        CLEANUP(cleanup_free) char *one = rig_pem(rig.pkey), *two = rig_pem(rig.other_pkey), *both = string_format("%s%s", one, two), *pem = base64_encode(both, strlen(both));
+        for (size_t i = 0; i < COUNT_OF(bodies); i++) {
+                CLEANUP(cleanup_free) char *template = rig_fill(bodies[i].body, (const char *const[]){ "$S", longer, "$T", longer_twice, NULL }), *two_keys = rig_fill(bodies[i].body, (const char *const[]){ "$K", pem, NULL });
+                expect_body(i, &texts, template, "another signature");
+                if (!bodies[i].is_v2)
+                        expect_body(i, &texts, two_keys, "another key");
+        }
+        CLEANUP(cleanup_free) char *body = body_make(DSSE, &texts), *good = rig_entry(&rig.log, &(struct rig_entry){ .body = body, .kind = "dsse", .version = "0.0.1", .time = 5 });
+        struct buffer hashes = { 0 };
+        buffer_append_text(&hashes, "\"hashes\":[");
+        for (int i = 0; i < 65; i++)
+                buffer_printf(&hashes, "\"%043d=\"%s", 0, i < 64 ? "," : "],\"h\":[");
+        CLEANUP(cleanup_free) char *many = rig_swap(good, "\"hashes\":[", hashes.data);
+        expect_entries(&texts, many, rig.log.keys, TRUST_NO_LOG_ENTRY, "at most 64 are read");
+        buffer_fini(&hashes);
+}
+
 /* What is replaced in a good entry of the version 1 log (its texts are not signed as such, so each must be caught by its own check). */
 static const struct { const char *from, *to, *says; } broken_entries[] = {
         { "\"logIndex\":\"77\"", "\"logIndex\":77", NULL }, { "\"integratedTime\":5", "\"integratedTime\":\"5\"", NULL }, { "\"kindVersion\":{", "\"x\":{\"y\":[]},\"kindVersion\":{", NULL }, { "\"kindVersion\":{\"kind\":\"dsse\",\"version\":\"0.0.1\"},", "", NULL },
         { "\"logIndex\":\"77\"", "\"logIndex\":\"78\"", "signed entry timestamp" }, { "\"integratedTime\":5", "\"integratedTime\":6", "signed entry timestamp" }, { "\"integratedTime\":5", "\"integratedTime\":null", "signed entry timestamp" },
         { "\"integratedTime\":5", "\"integratedTime\":-5", "negative" }, { "\"integratedTime\":5", "\"integratedTime\":\"-5\"", "no number" }, { "\"integratedTime\":5", "\"integratedTime\":\"\"", "no number" }, { "\"integratedTime\":5", "\"integratedTime\":5.0", "integratedTime" },
         { "\"integratedTime\":5", "\"integratedTime\":\"5 \"", "no number" }, { "\"logIndex\":\"77\"", "\"logIndex\":\"9223372036854775808\"", "no number" }, { "\"logIndex\":\"77\"", "\"logIndex\":[]", "logIndex" }, { "\"logIndex\":\"77\",", "", "signed entry timestamp" },
-        { "\"logId\":{", "\"logid\":{", "keyId" }, { "\"keyId\":\"", "\"keyId\":\"AAAA", "keyId" }, { "\"keyId\":\"", "\"keyId\":\"AA==\",\"k\":\"", "keyId" }, { "\"kind\":\"dsse\"", "\"kind\":7", "kind" }, { "\"inclusionPromise\":{", "\"inclusionPromise\":[],\"i\":{", "inclusionPromise" },
+        { "\"logId\":{", "\"logid\":{", "keyId" }, { "\"keyId\":\"", "\"keyId\":\"AAAA", "keyId" }, { "\"keyId\":\"", "\"keyId\":\"AA==\",\"k\":\"", "keyId" }, { "\"kind\":\"dsse\"", "\"kind\":7", "\"kind\" must be of type" }, { "\"version\":\"0.0.1\"", "\"version\":7", "\"version\" must be of type" }, { "\"kindVersion\":{", "\"kindVersion\":[],\"k\":{", "\"kindVersion\" must be of type" },
+        { "\"logId\":{", "\"logId\":[],\"l\":{", "\"logId\" must be of type" }, { "\"logIndex\":5,", "\"logIndex\":[],", "\"logIndex\" must be of type" }, { "\"treeSize\":11", "\"treeSize\":[]", "\"treeSize\" must be of type" },
+        { "\"envelope\":", "\"envelope\":7,\"e\":", "\"envelope\" must be of type" }, { "\\n\"}}", "!\\n\"}}", "checkpoint signature is no base64" }, { "\"inclusionPromise\":{", "\"inclusionPromise\":[],\"i\":{", "inclusionPromise" },
         { "\"signedEntryTimestamp\":\"", "\"signedEntryTimestamp\":\"!", "signedEntryTimestamp" }, { "\"signedEntryTimestamp\"", "\"s\"", "signedEntryTimestamp" }, { "\"inclusionPromise\":{", "\"inclusionPromise\":{\"signedEntryTimestamp\":\"AA==\"},\"i\":{", "signed entry timestamp is not" },
         { "\"canonicalizedBody\":\"", "\"canonicalizedBody\":\"!", "canonicalizedBody" }, { "\"canonicalizedBody\"", "\"body\"", "canonicalizedBody" }, { "\"inclusionProof\":{", "\"inclusionProof\":[],\"i\":{", "inclusionProof" }, { "\"logIndex\":5,", "\"logIndex\":4,", "inclusion proof" },
         { "\"treeSize\":11", "\"treeSize\":12", "not the checkpoint's" }, { "\"treeSize\":11", "\"treeSize\":\"11\"", NULL }, { "\"treeSize\":11,", "", "not the checkpoint's" }, { "\"rootHash\":\"", "\"rootHash\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\",\"r\":\"", "not the checkpoint's" },
         { "\"rootHash\":\"", "\"rootHash\":\"AA\",\"r\":\"", "rootHash" }, { "\"hashes\":[", "\"hashes\":[\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\",", "the path has" }, { "\"hashes\":[", "\"hashes\":[],\"h\":[", "has 0 hashes" }, { "\"hashes\":[", "\"hashes\":[7,", "hashes" },
-        { "\"hashes\":[", "\"hashes\":{},\"h\":[", "hashes" }, { "\"checkpoint\":{", "\"checkpoint\":{},\"c\":{", "no checkpoint" }, { "\"checkpoint\":{", "\"checkpoint\":null,\"c\":{", "no checkpoint" }, { "\"checkpoint\":{", "\"checkpoint\":[],\"c\":{", "checkpoint" },
+        { "\"hashes\":[", "\"hashes\":{},\"h\":[", "\"hashes\" must be of type" }, { "\"checkpoint\":{", "\"checkpoint\":{},\"c\":{", "no checkpoint" }, { "\"checkpoint\":{", "\"checkpoint\":null,\"c\":{", "no checkpoint" }, { "\"checkpoint\":{", "\"checkpoint\":[],\"c\":{", "\"checkpoint\" must be of type" },
         { "rekor.example - 1193050959916656506\\n11", "rekor.example - 1193050959916656506\\n12", "not the checkpoint's" }, { "rekor.example - 1193050959916656506\\n", "rekor.example - 1193050959916656507\\n", "checkpoint is not signed" },
         { "\xe2\x80\x94 rekor.example ", "\xe2\x80\x94 other.example ", "no signature of the log" }, { "\xe2\x80\x94 rekor.example ", "\xe2\x80\x94 rekor.exampl ", "no signature of the log" }, { "\xe2\x80\x94 rekor.example ", "- rekor.example ", "no signed note" },
         { "\xe2\x80\x94 rekor.example ", "\xe2\x80\x94 rekor.example - 1193050959916656506 ", "no signed note" }, { "\xe2\x80\x94 rekor.example ", "\xe2\x80\x94 rekor.example-and-a-name-that-is-longer-than-the-origin ", "no signature of the log" },
@@ -443,9 +505,9 @@ static const struct { const char *from, *to; enum trust_reason reason; const cha
         { "{", "{", RIG_GOOD, "" }, { "5", "\"5\"", RIG_GOOD, "" }, { "5", "6", TRUST_NO_LOG_ENTRY, "signed entry timestamp" }, { "77", "78", TRUST_NO_LOG_ENTRY, "signed entry timestamp" }, { "{\"SignedEntry", "{\"x\":1,\"SignedEntry", TRUST_NO_LOG_ENTRY, "unknown member" },
         { "{\"body\"", "{\"x\":1,\"body\"", TRUST_NO_LOG_ENTRY, "unknown member" }, { "{\"body\"", "{\"body\":\"\",\"body\"", TRUST_NO_LOG_ENTRY, "twice" }, { "\"SignedEntryTimestamp\":\"$E\",", "", TRUST_NO_LOG_ENTRY, "SignedEntryTimestamp" },
         { "$E", "AA==", TRUST_NO_LOG_ENTRY, "signed entry timestamp" }, { "$E", "!", TRUST_NO_LOG_ENTRY, "SignedEntryTimestamp" }, { "\"body\":\"$B\",", "", TRUST_NO_LOG_ENTRY, "body" }, { "$B", "!", TRUST_NO_LOG_ENTRY, "body" }, { "$B", "$B\\n", TRUST_NO_LOG_ENTRY, "body" },
-        { "$B", "e30=", TRUST_NO_LOG_ENTRY, "signed entry timestamp" }, { "$I", "", TRUST_NO_LOG_ENTRY, "logID" }, { "$I", "$I0", TRUST_NO_LOG_ENTRY, "logID" }, { ",\"logID\":\"$I\"", "", TRUST_NO_LOG_ENTRY, "logID" }, { "\"$I\"", "7", TRUST_NO_LOG_ENTRY, "logID" },
+        { "$B", "e30=", TRUST_NO_LOG_ENTRY, "signed entry timestamp" }, { "$I", "", TRUST_NO_LOG_ENTRY, "logID" }, { "$I", "$I0", TRUST_NO_LOG_ENTRY, "logID" }, { ",\"logID\":\"$I\"", "", TRUST_NO_LOG_ENTRY, "logID" }, { "\"$I\"", "7", TRUST_NO_LOG_ENTRY, "\"logID\" must be of type" },
         { "$I", "c0d23d6ad406973f9559f3ba2d1ca01f84147d8ffc5b8445c224f98b9591801d", TRUST_NO_LOG_ENTRY, "log c0d23d6ad406973f9559f3ba2d1ca01f84147d8ffc5b8445c224f98b9591801d is not one of the configured" }, { "{\"Signed", "[{\"Signed", TRUST_NO_LOG_ENTRY, "JSON" },
-        { "\"Payload\":{", "\"Payload\":[],\"p\":{", TRUST_NO_LOG_ENTRY, "unknown member" }, { "77", "-77", TRUST_NO_LOG_ENTRY, "negative" },
+        { "{\"body\":\"$B\",\"integratedTime\":5,\"logIndex\":77,\"logID\":\"$I\"}", "[]", TRUST_NO_LOG_ENTRY, "\"Payload\" must be of type" }, { "\"$B\"", "7", TRUST_NO_LOG_ENTRY, "\"body\" must be of type" }, { "5", "[]", TRUST_NO_LOG_ENTRY, "\"integratedTime\" must be of type" }, { "77", "-77", TRUST_NO_LOG_ENTRY, "negative" },
 };
 
 static void expect_annotation(const struct signed_texts *texts, const char *body, const char *template, enum trust_reason reason, const char *says)
@@ -495,7 +557,7 @@ static void test_dsse_kinds_are_for_dsse(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_inclusion), cmocka_unit_test(test_notes), cmocka_unit_test(test_note_lines), cmocka_unit_test(test_kinds), cmocka_unit_test(test_bindings), cmocka_unit_test(test_bodies),
+                cmocka_unit_test(test_inclusion), cmocka_unit_test(test_notes), cmocka_unit_test(test_note_lines), cmocka_unit_test(test_kinds), cmocka_unit_test(test_bindings), cmocka_unit_test(test_bodies), cmocka_unit_test(test_body_objects), cmocka_unit_test(test_longer),
                 cmocka_unit_test(test_entries), cmocka_unit_test(test_first_entry), cmocka_unit_test(test_witnesses), cmocka_unit_test(test_several), cmocka_unit_test(test_time), cmocka_unit_test(test_budget),
                 cmocka_unit_test(test_annotations), cmocka_unit_test(test_dsse_kinds_are_for_dsse),
         };
