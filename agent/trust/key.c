@@ -121,7 +121,7 @@ static bool rsa_check(const struct trust_key *key, const char *what, struct erro
 static bool ed25519_check(struct trust_key *key, const char *what, struct error *err)
 {
         size_t size = sizeof key->ed25519;
-        if (EVP_PKEY_get_raw_public_key(key->pkey, key->ed25519, &size) != 1 || size != sizeof key->ed25519 || crypto_core_ed25519_is_valid_point(key->ed25519) != 1)
+        if (EVP_PKEY_get_raw_public_key(key->pkey, key->ed25519, &size) != 1 || crypto_core_ed25519_is_valid_point(key->ed25519) != 1)
                 return refuse(err, ERROR_BAD_KEY, "%s: the Ed25519 key is no valid point of the curve (small order, or not in its one spelling)", what);
         return true;
 }
@@ -134,17 +134,15 @@ static bool public_check(EVP_PKEY *pkey)
         return good;
 }
 
-/* Encoded again, the key must be what was given: no bytes behind inner parts, no parameters that do not belong, no lengths in other spellings. RSA-PSS may write its defaults or
-   not, EC points may be compressed, but not hybrid. */
+/* Encoded again, the key must be what was given: no bytes behind inner parts, no parameters that do not belong, no lengths in other spellings. EC points may be compressed,
+   but not hybrid. */
 static bool is_canonical(const struct trust_key *key, struct span der)
 {
         CLEANUP(cleanup_openssl) unsigned char *again = NULL;
         char form[16] = "";
-        if (key->kind == KEY_RSA_PSS)
-                return true;
         int size = i2d_PUBKEY(key->pkey, &again);
         EVP_PKEY_get_utf8_string_param(key->pkey, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, form, sizeof form, NULL);
-        return size > 0 && (size_t)size == der.size_bytes && memcmp(again, der.bytes, der.size_bytes) == 0 && strcmp(form, OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_HYBRID) != 0;
+        return (size_t)size == der.size_bytes && memcmp(again, der.bytes, der.size_bytes) == 0 && strcmp(form, OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_HYBRID) != 0;
 }
 
 static bool fingerprint_make(struct trust_key *key, struct span der, const char *what, struct error *err)

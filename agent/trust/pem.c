@@ -32,7 +32,7 @@ bool pem_is_private_der(struct span der)
 {
         const uint8_t *at = der.bytes;
         size_t head = der.size_bytes < 2 ? 0 : at[1] < 0x80 ? 2 : (size_t)2 + (at[1] & 0x7f);
-        return head > 0 && head + 3 <= der.size_bytes && at[0] == 0x30 && at[head] == 0x02 && at[head + 1] == 1 && at[head + 2] <= 1;
+        return head + 3 <= der.size_bytes && at[0] == 0x30 && at[head] == 0x02 && at[head + 1] == 1 && at[head + 2] <= 1;
 }
 
 static bool contains(const char *text, size_t size_bytes, const char *word)
@@ -205,8 +205,8 @@ static bool line_next(struct walk *walk, const char **ret_line, size_t *ret_leng
 static bool body_read(struct walk *walk, const struct label *label, const char *what, struct pem_block *block, struct error *err)
 {
         CLEANUP(buffer_fini_secret) struct buffer body = { 0 };
-        const char *line, *name;
-        size_t length, name_length;
+        const char *line, *name = "";
+        size_t length, name_length = 0;
         while (line_next(walk, &line, &length)) {
                 if (*line != '-') {
                         if (!buffer_append(&body, line, length))
@@ -227,8 +227,8 @@ static bool body_read(struct walk *walk, const struct label *label, const char *
 
 static bool block_read(struct walk *walk, const char *line, size_t length, const char *what, struct pem_block *block, struct error *err)
 {
-        const char *name;
-        size_t name_length;
+        const char *name = "";
+        size_t name_length = 0;
         if (length < 11 || memcmp(line, "-----BEGIN ", 11) != 0)
                 return refuse(err, ERROR_BAD_KEY, "%s, line %zu: there is text outside of the PEM blocks; only the blocks may be given", what, walk->line);
         if (!frame_read(line, length, "-----BEGIN ", &name, &name_length))

@@ -36,7 +36,26 @@ EXTRA = [
     ('policy.c', 'policy->options.formats &= (1u << TRUST_FORMATS) - 1;', ''),
     ('verify.c', 'budget->verifications--;', ''),
     ('verify.c', '                        ERR_clear_error();\n', ''),
+    ('key.c', 'ERR_clear_error();\n        if (good)', 'if (good)'),
+    ('key.c', 'ERR_clear_error();\n        if (!good)', 'if (!good)'),
 ]
 
 # (file, function as regular expression, expression or "re:" and a regular expression, why nothing can be observed)
-EQUIVALENT = []
+NO_MEMORY = 'false only when memory is out'
+SOUND = 'OpenSSL and libsodium do not fail here for a key that was loaded; the check is for libraries to come'
+EQUIVALENT = [
+    ('key.c', 'rsa_check', 'EVP_PKEY_get_bn_param(key->pkey, OSSL_PKEY_PARAM_RSA_E, &exponent) != 1', SOUND),
+    ('key.c', 'ed25519_check', 'EVP_PKEY_get_raw_public_key(key->pkey, key->ed25519, &size) != 1', SOUND),
+    ('key.c', 'fingerprint_make|key_load_pkcs1', 'size < 0', NO_MEMORY),
+    ('pem.c', 'refuse_base64', '!base64_take(text, length, BASE64_STANDARD, TRUST_KEY_TEXT_MAX, &bytes, &size)', 'nothing is decoded then, and of nothing nothing is known: the same answer'),
+    ('pem.c', 'body_read', '!buffer_append(&body, line, length)', NO_MEMORY),
+    ('pem.c', 'body_read', '!frame_read(line, length, "-----END ", &name, &name_length)', 'the name stays empty, and no label is: refused by the operand behind it'),
+    ('verify.c', 'hashed_get', 're:hashed->sizes.*', SOUND),
+    ('verify.c', 'attempt_verify', '!hashed_get(hashed, attempt->hash, &hash)', SOUND),
+    ('verify.c', 'context_make', 're:EVP_PKEY_verify_init.*|EVP_PKEY_CTX_set_rsa_padding.*', SOUND),
+    ('verify.c', 'is_der', 'at == (const unsigned char *)signature.bytes + signature.size_bytes', 'only for r || s that begins like a DER signature (2^-40), and that one is refused, not taken'),
+    ('verify.c', 'p1363_verify', 'ECDSA_SIG_set0(pair, r, s) == 1', NO_MEMORY),
+    ('verify.c', 'p1363_verify', 'size > 0', NO_MEMORY),
+    ('verify.c', 'ed25519_verify', 're:EVP_DigestVerifyInit_ex.*', SOUND),
+    ('verify.c', 'ed25519ph_verify', 're:crypto_sign_ed25519ph_(init|update).*', SOUND),
+]

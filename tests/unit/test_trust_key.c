@@ -63,6 +63,7 @@ static void assert_refused_bytes(const char *text, size_t size, const char *word
         if (strncmp(err.text, "verificationKey", 15) != 0 || !strstr(err.text, words))
                 fail_msg("no \"%s\" in: %s", words, err.text);
         assert_not_shown(text, size, err.text);
+        assert_int_equal(ERR_peek_error(), 0);
 }
 
 static void assert_refused(const char *text, const char *words)
@@ -285,6 +286,7 @@ static const struct refusal { const char *text, *words; } refusals[] = {
         { "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n", "holds no public key" }, { "-----BEGIN RSA PUBLIC KEY-----\nMCow\n-----END RSA PUBLIC KEY-----\n", "verificationKey: " },
         { "-----BEGIN PUBLIC KEY-----\nMCow\n-----END RSA PUBLIC KEY-----\n", "does not end with the line" }, { "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY----\n", "does not end with the line" },
         { "-----BEGIN PUBLIC KEY-----\nMCow\n-----BEGIN PUBLIC KEY-----\n", "does not end with the line" }, { "-----BEGIN PUBLIC KEY-----\nProc-Type: 4,ENCRYPTED\n\nMCow\n-----END PUBLIC KEY-----\n", "not base64" },
+        { "-----BEGIN PUBLIC KEY-----\nMCow\n-----XND PUBLIC KEY-----\n", "does not end with the line" },
         { "-----BEGIN PUBLIC KEY----- MCow -----END PUBLIC KEY-----", "line breaks" }, { "-----BEGIN PUBLIC KEY-----\\nMCow\\n-----END PUBLIC KEY-----", "line breaks" },
         { "-----BEGIN PUBLIC KEY----", "line breaks" }, { "-----BEGIN -----", "another type" }, { "-----BEGIN ----", "line breaks" },
         { "-----BEGIN CERTIFICATE-----\nMCow\n-----END CERTIFICATE-----\n", "(found \"CERTIFICATE\"): a certificate was given; extract the key with openssl x509 -pubkey" },
@@ -500,15 +502,16 @@ static void test_rsa(void **state)
 static void test_rsa_pss(void **state)
 {
         (void)state;
-        static const struct { const char *hash, *mgf1; bool good; } rows[] = {
-                { "SHA256", "SHA256", true }, { "SHA512", "SHA512", false }, { "SHA256", "SHA1", false },
+        static const struct { const char *hash, *mgf1; int salt_bytes; bool good; } rows[] = {
+                { "SHA256", "SHA256", 32, true }, { "SHA512", "SHA512", 32, false }, { "SHA256", "SHA1", 32, false }, { "SHA256", "SHA256", 48, false },
         };
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
                 EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA-PSS", NULL);
                 EVP_PKEY *pkey = NULL;
                 EVP_PKEY_keygen_init(context);
                 assert_true(EVP_PKEY_CTX_set_rsa_pss_keygen_md_name(context, rows[i].hash, NULL) == 1 &&
-                            EVP_PKEY_CTX_set_rsa_pss_keygen_mgf1_md_name(context, rows[i].mgf1) == 1);
+                            EVP_PKEY_CTX_set_rsa_pss_keygen_mgf1_md_name(context, rows[i].mgf1) == 1 &&
+                            EVP_PKEY_CTX_set_rsa_pss_keygen_saltlen(context, rows[i].salt_bytes) == 1);
                 assert_int_equal(EVP_PKEY_generate(context, &pkey), 1);
                 CLEANUP(cleanup_free) char *pem = rig_pem(pkey);
                 if (rows[i].good) {
@@ -532,6 +535,7 @@ static void spki_refused(const struct rig_bytes *der, const char *words)
         struct error err = { 0 };
         assert_refused(pem, words);
         assert_false(key_from_spki(rig_span(der), "body", &keys, &err));
+        assert_int_equal(ERR_peek_error(), 0);
         assert_null(keys);
         assert_int_equal(err.code, ERROR_BAD_KEY);
         assert_non_null(strstr(err.text, words));
@@ -601,6 +605,22 @@ static void test_der(void **state)
 
         struct trust_keys *none = NULL;
         struct error err = { 0 };
+        static const char *const not_private[] = { "3103020100", "3003040100", "3004020200ff", "3003020102", "30030201ff" }, *const private[] = { "3003020100", "3003020101", "30810402010000" };
+        for (size_t i = 0; i < COUNT_OF(not_private); i++) {
+                struct rig_bytes small = rig_hex(not_private[i]);
+                spki_refused(&small, "holds no public key");
+        }
+        for (size_t i = 0; i < COUNT_OF(private); i++) {
+                struct rig_bytes small = rig_hex(private[i]);
+                spki_refused(&small, "a private key was given");
+        }
+        for (size_t length = 1; length < 6; length++) {    /* lengths that point behind the end */
+                uint8_t *exact = memory_new(1, length);
+                memcpy(exact, "\x30\xff\x02\x01\x01\x00", length);
+                assert_false(key_from_spki(SPAN(exact, length), "body", &none, &err));
+                assert_non_null(strstr(err.text, "holds no public key"));
+                free(exact);
+        }
         char *large = memory_new(1, TRUST_KEY_TEXT_MAX + 1);
         assert_false(key_from_spki(SPAN(large, TRUST_KEY_TEXT_MAX + 1), "body", &none, &err));
         assert_non_null(strstr(err.text, "at most 16384"));

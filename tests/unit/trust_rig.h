@@ -1,6 +1,7 @@
 /* For tests of trust: keys and signatures made by OpenSSL at test time, texts into bytes. Include after cmocka.h. */
 #pragma once
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
