@@ -3,6 +3,9 @@ import os
 import re
 import subprocess
 
+import signing
+from e2e_images import push, wasm
+
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ['WASMCACHED_BUILD']
 
@@ -21,15 +24,18 @@ def test_configuration(tmp_path):
     certificate = tmp_path / 'ca.pem'
     subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=ca', '-keyout', '/dev/null', '-out', certificate],
                    capture_output=True, check=True)
-    (tmp_path / 'config.yaml').write_text(example.replace('/etc/wasmcached/registry-ca.pem', str(certificate)))
+    key = tmp_path / 'key.pub'
+    key.write_text(signing.ec_key().pem)
+    example = re.sub(r'/etc/wasmcached/keys/[a-z-]+\.pub', str(key), example.replace('/etc/wasmcached/registry-ca.pem', str(certificate)))
+    (tmp_path / 'config.yaml').write_text(example)
     result = subprocess.run([os.path.join(BUILD, 'wasmcached'), '--config', tmp_path / 'config.yaml', '--check-config'], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, '')
 
 
 def test_commands():
     text = readme()
-    known = set(re.findall(r'^  ([a-z]+) ', output('wasmcachectl', 'help').split('Options')[0], re.M))
-    named = set(re.findall(r'wasmcachectl ([a-z]+)', text)) - {'exits', 'with'}
+    known = set(re.findall(r'^  ([a-z-]+) ', output('wasmcachectl', 'help').split('Options')[0], re.M))
+    named = set(re.findall(r'wasmcachectl ([a-z][a-z-]+)', text)) - {'exits', 'with'}
     assert named and named <= known
     fields = re.search(r'\| field .*?\n\n', text, re.S)[0]
     shown = output('wasmcachectl', 'get', '--help')
@@ -48,3 +54,40 @@ def test_options():
     manual = output('wasmcached', '--print-config')
     for option in re.findall(r'`((?:pull|store|network|files|registries|limits|credentials|trust|kubernetes)[{}]*\.[a-z_]+)`', readme()):
         assert re.search(rf'\b{option.split(".")[1]}\b', manual + output('wasmcached', '--print-manual')), option
+
+
+def shell(text, folder):
+    return subprocess.run(['bash', '-euo', 'pipefail', '-c', text], cwd=folder, capture_output=True, text=True, check=True)
+
+
+def test_sign_your_plugin(daemon, registry, tmp_path):
+    """The newcomer's walk, word for word: keys, a file and an image signed with openssl alone; served with the key, refused with another, and why in one sentence."""
+    text = readme()
+    make_key = re.search(r'^openssl genpkey .*$', text, re.M)[0]
+    walk = re.search(r'```sh\n(# openssl: a file.*?)```', text, re.S)[1]
+    tries = dict(re.findall(r'^wasmcachectl (verify-signature|get) \S+ --key (?:plugin|other)\.pub +# (.*)$', text, re.M))
+    assert len(tries) == 2
+    repository, _, module = push(registry)
+    (tmp_path / 'authz.wasm').write_bytes(wasm('authz'))
+    shell(make_key, tmp_path)
+    shell(make_key.replace('plugin.', 'other.'), tmp_path)
+    shell(walk.replace('https://registry.example', f'http://{registry.host}').replace('team/authz', repository), tmp_path)
+    url = registry.ref(repository)
+    for subject in (tmp_path / 'authz.wasm', url):
+        assert daemon.ctl_good('verify-signature', subject, '--key', tmp_path / 'plugin.pub').startswith('verified: ')
+    with open(daemon.ctl_good('get', url, '--key', tmp_path / 'plugin.pub').strip(), 'rb') as stream:
+        assert stream.read() == module
+    ran = daemon.ctl('get', url, '--key', tmp_path / 'other.pub')
+    sentence = re.search(r'^wasmcachectl: signature_invalid: .*$', text, re.M)[0].replace('registry.example/team/authz', f'{registry.host}/{repository}')
+    assert ran.returncode == 1 and re.match(re.sub('41ff…|…', '[0-9a-f…]+', re.escape(sentence).replace('41ff…', '…')), ran.stderr), (sentence, ran.stderr)
+
+
+def test_words_of_signatures():
+    """The reasons and formats that the README names are those that there are."""
+    with open(os.path.join(SOURCE, 'agent/module/verdict.c'), encoding='utf-8') as stream:
+        reasons = set(re.findall(r'"(sig_[a-z_]+)"', stream.read())) - {'sig_absent', 'sig_unreachable'}
+    assert set(re.findall(r'`(sig_[a-z_]+)`', readme())) == reasons
+    formats = re.search(r'^\| signed by .*?\n\n', readme(), re.M | re.S)[0]
+    manual = output('wasmcached', '--print-manual')
+    for name in re.findall(r'`([a-z0-9-]+)`', formats):
+        assert name == 'sha256-' or name in manual.replace('\\-', '-'), name
