@@ -8,7 +8,7 @@ import contract_rig
 import signing
 from content import gz, index, tar
 from e2e_images import Image, body_of, hexes, unique, wasm
-from e2e_servers import Registry, docker_config
+from e2e_servers import Nginx, Registry, docker_config
 from e2e_sign import KINDS, Key, Signed, both_keys, evidence, with_log_entry
 from signing import sign_bundle, sign_simple
 from world import MODES
@@ -304,6 +304,55 @@ def test_look_ups_use_the_callers_login(daemon, private, keys):
     daemon.bad(image.url, 'unauthorized', verificationKey=key.pem)
 
 
+def test_mirror_without_signatures(make_daemon, start_server, registry, keys):
+    """A mirror has the image, the registry itself the signature too: the one without is no proof that there is none; and a name falls under its rule whoever serves it."""
+    mirror, key = start_server(Registry), keys()
+    image = Signed(registry)
+    Signed(mirror, image.module, image.repository)
+    daemon = make_daemon(registries={registry.host: {'mirrors': [f'http://{mirror.host}']}}, trust={'require': [{'match': f'{registry.host}/*', 'keys': [key.public]}]})
+    daemon.bad(image.url, 'signature_missing')
+    assert mirror.count('GET', signing.signature_tag(image.target)) == 1 and registry.count('GET', f'{image.repository}/manifests/{signing.signature_tag(image.target)}') == 1
+    image.sign(sign_simple, key)
+    daemon.ctl_good('refresh', image.url)
+    assert daemon.good(image.url)['verified']
+    assert mirror.count('GET', '/blobs/') >= 1
+
+
+def broken_sidecars(status):
+    return f'location ~ [.]sig(store|store[.]json)?$ {{ return {status}; }}'
+
+
+@pytest.mark.parametrize('status, code', [(403, 'signature_missing'), (404, 'signature_missing'), (410, 'signature_missing'), (401, 'signature_unreachable'), (429, 'signature_unreachable'),
+                                          (500, 'signature_unreachable'), (503, 'signature_unreachable')])
+def test_sidecars_that_cannot_be_had(daemon, start_server, keys, status, code):
+    """A private bucket answers 403 for what is not there; everything else is no proof that there is nothing."""
+    server = start_server(Nginx, extra=broken_sidecars(status))
+    said = daemon.bad(server.put('m.wasm', wasm(str(status))), code, verificationKey=keys().pem)
+    assert str(status) in said and 'm.wasm.s' in said
+    # What is in the module itself is looked at first.
+    key = keys(kind='Ed25519')
+    assert daemon.good(server.put('e.wasm', signing.wasm_signed(key, wasm(str(status)))), verificationKey=key.pem)['verified']
+
+
+@pytest.mark.parametrize('kind', ['http', 'file'])
+def test_changed_body(place, keys, kind):
+    """Another body under the url needs its own signature; whoever has the old one keeps it."""
+    key, daemon, name = keys(), place.daemon(), unique('f').replace('/', '-') + '.wasm'
+    first, second = wasm('first ' + name), wasm('second, of another length ' + name)
+    url = place(kind, name, first)
+    place(kind, name + '.sig', signing.raw_signature(key, first))
+    old = daemon.good(url, verificationKey=key.pem)
+    place(kind, name, second)
+    policy = {'imagePullPolicy': 'Always'} if kind == 'http' else {}
+    daemon.bad(url, 'signature_invalid', verificationKey=key.pem, **policy)
+    assert body_of(old['path']) == first
+    place(kind, name + '.sig', signing.raw_signature(key, second))
+    new = daemon.good(url, verificationKey=key.pem, **policy)
+    assert new['sha256'] == hexes(second) and new['verified']['format'] == 'raw'
+    daemon.restart()
+    assert daemon.good(url, verificationKey=key.pem)['verified']['format'] == 'raw'
+
+
 def test_moved_tag(daemon, fake):
     """A new image under the tag needs its own signature; the old one goes on."""
     image = Scripted(fake)
@@ -439,6 +488,10 @@ def test_require(make_daemon, registry, keys):
     assert daemon.good(signed.url)['verified'] == {'format': 'cosign-simple', 'keyFingerprint': key.fingerprint}
     assert f'demanded by trust.require "{registry.host}/e2e/team/*"' in daemon.bad(unsigned.url, 'signature_missing')
     assert daemon.good(elsewhere.url)['verified'] is None
+    by_digest = registry.ref(unsigned.repository, unsigned.target['digest'])
+    daemon.bad(by_digest, 'signature_missing')
+    daemon.bad(by_digest, 'signature_missing', sha256=unsigned.target['digest'][7:], to='admin')
+    daemon.bad(by_digest, 'signature_missing', to='trusted', namespace='team-b')
     # The request's key does not replace the node's, nor the other way.
     daemon.bad(signed.url, 'signature_invalid', verificationKey=other.pem)
     unsigned.sign(sign_simple, other)
