@@ -195,6 +195,7 @@ static void flight_fail(struct flight *flight, const struct error *failed)
         for (struct module_waiter *waiter = waiting.head; waiter; waiter = waiter->next)
                 waiter->flight = NULL;
         flight_forget_key(flight);
+        verdicts_take(modules, &flight->pull);    /* what was proved is proved, whatever failed */
         if (!flight->is_cancelled) {
                 tell_refused(flight, &err);
                 refusal_add(modules, flight->key, flight->key_bytes, flight->pull.want->name, &err);

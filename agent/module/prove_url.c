@@ -5,6 +5,7 @@
  * How it ends: what was read is the pull's.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -74,6 +75,20 @@ static enum look_result look_at_file(struct pull *pull, const char *path, struct
         return LOOK_FOUND;
 }
 
+/* Too large to be one is there and no good; everything else that is no content is "could not look". */
+static void note_failure(struct proving *proving, const char *where, const struct error *err)
+{
+        struct trust_failure failure = { .reason = TRUST_LIMIT };
+        if (err->code != ERROR_TOO_LARGE) {
+                proving_note_unreachable(proving, err);
+                return;
+        }
+        snprintf(failure.text, sizeof failure.text, "%.390s", err->text);
+        for (size_t i = 0; i < proving->demands->count; i++)
+                trust_failure_note(&proving->failures[i], &failure);
+        proving_note_looked(proving, "%s too large", where);
+}
+
 /* Does any demand that is still open take this kind? */
 static bool is_wanted(const struct pull *pull, const struct sidecar *sidecar)
 {
@@ -94,7 +109,7 @@ void prove_look_sidecars(struct pull *pull, void (*arrived)(struct pull *pull, v
                 CLEANUP(cleanup_free) char *where = string_format("%s%s", is_file ? pull->want->path : pull->want->name, sidecars[i].suffix);
                 enum look_result result = is_file ? look_at_file(pull, where, &body, &err) : look_at_url(pull, where, &body, &err);
                 if (result == LOOK_FAILED)
-                        proving_note_unreachable(pull->proving, &err);
+                        note_failure(pull->proving, where, &err);
                 if (result != LOOK_FOUND)
                         continue;
                 proving_note_looked(pull->proving, "%s", where);

@@ -80,16 +80,22 @@ static bool pull_download(struct pull *pull, struct error *err)
 }
 
 /* The content is here; what cannot be reached is its signatures. */
-static void tell_unreachable(struct pull *pull)
+static bool is_passing(const struct error *err)
 {
         static const enum error_code passing[] = { ERROR_UPSTREAM_UNREACHABLE, ERROR_UPSTREAM_ERROR, ERROR_TIMEOUT, ERROR_RATE_LIMITED };
         for (size_t i = 0; i < COUNT_OF(passing); i++)
-                if (pull->is_for_signatures && pull->err.code == passing[i]) {
-                        struct error was = pull->err;
-                        refuse(&pull->err, ERROR_SIGNATURE_UNREACHABLE, "%s: it is here, but its signatures could not be looked up: %s", pull->want->name, was.text);
-                        pull->err.retry_after_s = was.retry_after_s;
-                        return;
-                }
+                if (err->code == passing[i])
+                        return true;
+        return false;
+}
+
+static void tell_unreachable(struct pull *pull)
+{
+        if (!pull->is_for_signatures || !is_passing(&pull->err))
+                return;
+        struct error was = pull->err;
+        refuse(&pull->err, ERROR_SIGNATURE_UNREACHABLE, "%s: it is here, but its signatures could not be looked up: %s", pull->want->name, was.text);
+        pull->err.retry_after_s = was.retry_after_s;
 }
 
 void pull_run(struct job *job)
@@ -119,6 +125,9 @@ void pull_run(struct job *job)
         if (done)
                 return;
         pull->outcome = PULL_FAILED;
+        /* What was here before may stand in (stale_if_error), if it is signed: after a restart or reload nobody may have judged it yet. */
+        if (is_passing(&pull->err) && pull->setup->options.stale_if_error_ms > 0 && digest_is_set(&pull->known_module))
+                prove_stored(pull);
         tell_unreachable(pull);
 }
 
