@@ -5,6 +5,9 @@ import os
 import sqlite3
 import tempfile
 
+import pytest
+
+import contract_rig
 import signing
 from content import OCI_MANIFEST
 from e2e_images import Image, unique, wasm
@@ -87,3 +90,73 @@ def evidence(daemon, statement, *values):
         rows = base.execute(statement, values).fetchall()
     base.close()
     return rows
+
+
+# ---- fixtures, for the test files that import them
+@pytest.fixture(scope='module')
+def keys(world):
+    """keys(name, kind) gives a key pair, the same one for the same words."""
+    folder, made = tempfile.mkdtemp(prefix='keys', dir=world), {}
+
+    def key(name='K', kind='P-256', **more):
+        if name + kind not in made:
+            made[name + kind] = Key(folder, name + kind, kind, **more)
+        return made[name + kind]
+    return key
+
+
+@pytest.fixture(scope='module')
+def fake():
+    """The scripted registry: its requests can be counted, and it can go away."""
+    registry = contract_rig.Registry()
+    yield registry
+    registry.close()
+
+
+class Scripted:
+    """A dyn/ image of the scripted registry."""
+
+    def __init__(self, fake):
+        self.fake, self.repo = fake, 'dyn/' + unique('trust')
+        self.url = f'oci://{fake.host}/{self.repo}:v1'
+        fake.steer(f'/_set?repo={self.repo}&tag=v1&module={self.repo}', 'POST')
+
+    def sign(self, key='plugin', form='simple'):
+        return self.fake.steer(f'/_sign?repo={self.repo}&tag=v1&key={key}&form={form}', 'POST')
+
+    def has_layer(self, asked):
+        """Was the layer among what was asked for?"""
+        layers = self.fake.steer(f'/_repo?repo={self.repo}')['tags']['v1']['layers']
+        return any(path == 'blobs/' + layer['digest'] for _, path in asked for layer in layers)
+
+    def asked(self):
+        """(method, path) since the last call, without the repository's name."""
+        return [(entry['method'], entry['path'].replace(f'/v2/{self.repo}/', '')) for entry in self.fake.log(clear=True)]
+
+
+FAKE_K, FAKE_K2 = signing.ec_key('plugin').pem, signing.ec_key('second').pem
+
+
+@pytest.fixture
+def up(fake):
+    yield fake
+    fake.steer('/_set?down=0', 'POST')
+
+
+@pytest.fixture
+def place(nginx, world, make_daemon):
+    """place(kind, name, data) puts a file where http or file finds it and gives its url; place.daemon() is a daemon that may read it."""
+    class Place:
+        root = os.path.join(world, 'files-' + unique().replace('/', '-'))
+
+        def __call__(self, kind, name, data):
+            if kind == 'http':
+                return nginx.put(name, data)
+            with open(os.path.join(self.root, name), 'wb') as stream:
+                stream.write(data)
+            return f'file://{self.root}/{name}'
+
+        def daemon(self, **config):
+            return make_daemon(files={'roots': [self.root]}, **config)
+    os.mkdir(Place.root)
+    return Place()

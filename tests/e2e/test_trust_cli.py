@@ -1,14 +1,16 @@
 """What people see of signatures: wasmcachectl verify-signature, get --key, ls, inspect and explain; metrics and the log."""
 import json
 import os
+import pwd
 import re
+import subprocess
 
 import pytest
 import yaml
 
 import signing
 from content import gz
-from e2e_daemon import ask
+from e2e_daemon import CTL, DAEMON, ask, await_true
 from e2e_images import body_of, hexes, unique, wasm
 from e2e_servers import docker_config
 from e2e_sign import Key, Signed
@@ -124,9 +126,6 @@ def test_embedded_and_boxed_files(daemon, keys, tmp_path):
 @pytest.mark.parametrize('hidden', ['folder', 'module', 'signature'])
 def test_files_that_the_daemon_may_not_open(make_daemon, keys, tmp_path, world, hidden):
     """They are copied with what lies beside them; the copy's place is not shown, and it goes."""
-    import pwd
-    import subprocess
-    from e2e_daemon import DAEMON, await_true
     daemon = make_daemon(start=False)
     nobody = pwd.getpwnam('nobody')
     for folder in (daemon.folder, daemon.secrets):
@@ -198,3 +197,13 @@ def test_metrics_log_and_openapi(daemon, registry, keys):
     assert {'Trial', 'Signature'} <= set(schemas)
     trial = daemon.ask('POST', '/v1/verify-signature', {'url': image.url, 'verificationKey': keys['K'].pem}, to='admin').json
     assert set(trial) <= set(schemas['Trial']['properties']) and set(trial['signatures'][0]) <= set(schemas['Signature']['properties'])
+
+
+def test_completion_and_help(daemon):
+    def complete(*words):
+        return subprocess.run([CTL, '--complete', *words], capture_output=True, text=True, check=True).stdout.split()
+    assert complete('veri') == ['verify-signature', 'verify']
+    assert {'--key', '--secret', '--namespace', '--output'} <= set(complete('verify-signature', '--')) and '--policy' not in complete('verify-signature', '--')
+    shown = daemon.ctl_good('help', 'verify-signature')
+    assert 'REF|FILE' in shown and '--key FILE' in shown and 'dry run' in shown
+    assert daemon.ctl('verify-signatur', 'x').stderr.count('did you mean "verify-signature"') == 1
