@@ -180,6 +180,10 @@ void api_handle_explain_query(struct api_call *call)
         CLEANUP(buffer_fini) struct buffer json = { 0 };
         struct json_writer writer = { .out = &json };
         struct error err = { 0 };
+        if (serve_request_get_query(call->request, "plugin", 0)) {
+                api_explain_plugin(call);
+                return;
+        }
         json_open_map(&writer, NULL);
         for (const struct api_query *query = call->route->query; query->name; query++) {
                 const char *text = serve_request_get_query(call->request, query->name, 0);

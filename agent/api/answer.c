@@ -51,6 +51,15 @@ void api_answer_nothing(struct api_call *call, int status, const struct serve_he
         serve_answer(call->request, &(struct serve_answer){ .status = status, .headers = headers, .header_count = header_count, .body = "" });
 }
 
+void api_answer_tagged(struct api *api, struct serve_request *request, size_t route, int status, const char *etag, const struct buffer *body)
+{
+        const struct serve_header header = { "ETag", etag };
+        bool is_whole = status == 200;
+        count(api, route, ERROR_NONE);
+        serve_answer(request, &(struct serve_answer){ .status = status, .content_type = is_whole ? "application/json" : NULL, .headers = &header, .header_count = 1,
+                .body = is_whole ? body->data : "", .body_bytes = is_whole ? body->used : 0 });
+}
+
 static void problem_put(const struct error *err, int status, const char *title, struct buffer *out)
 {
         const struct error_row *row = error_get_row(err->code);

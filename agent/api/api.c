@@ -132,6 +132,7 @@ struct api *api_new(const struct api_options *options)
         api->memo = api_memo_new();
         api->started_wall_s = clock_get_wall_s();
         api->handler = (struct serve_handler){ .arg = api, .request = handle_request, .gone = handle_gone, .stream_gone = handle_stream_gone, .problem = handle_problem };
+        api->chains = api_chains_new(api);
         api_print_openapi(options->version, &api->openapi);
         return api;
 }
@@ -150,6 +151,7 @@ void api_close(struct api *api)
 {
         api->is_closing = true;
         api_events_close(api);
+        api_chains_close(api->chains);
 }
 
 void api_free(struct api **api)
@@ -157,6 +159,7 @@ void api_free(struct api **api)
         struct api *old = TAKE(*api);
         if (!old)
                 return;
+        api_chains_free(&old->chains);
         assert(old->asks == 0);
         assert(!old->followers);
         for (struct api_ask *ask = old->spare, *next; ask; ask = next) {

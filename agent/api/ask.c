@@ -32,6 +32,11 @@ void api_ask_free(struct api_ask **ask)
 void api_ask_gone(struct api_ask *ask)
 {
         ask->request = NULL;
+        if (ask->poll) {
+                api_poll_gone(&ask->poll);
+                api_ask_free(&ask);
+                return;
+        }
         if (!ask->waiter)
                 return;
         module_waiter_cancel(&ask->waiter);

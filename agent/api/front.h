@@ -6,6 +6,7 @@
 #include <wasmcached/api.h>
 #include <wasmcached/base.h>
 #include <wasmcached/module.h>
+#include <wasmcached/plugin/keeper.h>
 #include <wasmcached/serve.h>
 
 enum { API_PARAMETER_BYTES = 160, API_ROUTES_MAX = 48, API_MEMO_ENTRIES = 256, API_MEMO_BODY_BYTES = 4096 };
@@ -13,6 +14,8 @@ enum { API_PARAMETER_BYTES = 160, API_ROUTES_MAX = 48, API_MEMO_ENTRIES = 256, A
 struct api_call;
 struct api_follower;
 struct api_memo;
+struct api_chains;
+struct api_poll;
 
 enum api_who { API_AGENT = 1 << API_LISTENER_AGENT, API_ADMIN = 1 << API_LISTENER_ADMIN, API_METRICS = 1 << API_LISTENER_METRICS };
 
@@ -49,6 +52,7 @@ struct api_ask {
         struct module_caller caller;
         size_t route;
         bool is_answered;                 /* before module's call returned */
+        struct api_poll *poll;            /* of GET /v1/plugins with wait */
         struct api_memo_entry *entry;     /* only while module_get() runs: where the rendered answer is remembered */
         struct api_ask *next_spare;
 };
@@ -63,6 +67,7 @@ struct api {
         struct buffer openapi;
         struct api_ask *spare;
         struct api_follower *followers;
+        struct api_chains *chains;        /* rendered ones, and who waits for another */
         unsigned asks;                    /* given out */
         bool is_closing;
         int64_t started_wall_s, expires_s;
@@ -87,6 +92,30 @@ void api_answer_refusal(struct api *api, struct serve_request *request, size_t r
 void api_call_fail(struct api_call *call, const struct error *err);
 size_t api_call_route(const struct api_call *call);
 struct buffer *api_scratch(struct api *api);              /* cleared */
+
+/* Status 200, or 304 without the body; with ETag. */
+void api_answer_tagged(struct api *api, struct serve_request *request, size_t route, int status, const char *etag, const struct buffer *body);
+
+/* ---- question.c: GET /v1/plugins and explain: which workload, which traffic ---- */
+struct api_question {
+        char *namespace;
+        struct plugin_label *labels; size_t label_count;           /* sorted by key */
+        struct plugin_service *services; size_t service_count;
+        struct plugin_traffic traffic;
+        bool has_times;
+};
+/* From the query's parameters, by the rules of the listener. api_question_fini() in any case. */
+bool api_question_read(struct api_call *call, struct api_question *ret_question, struct error *err);
+void api_question_fini(struct api_question *question);
+struct plugin_workload api_question_workload(const struct api_question *question);       /* borrowed */
+
+/* ---- chains.c ---- */
+struct api_chains *api_chains_new(struct api *api) __attribute__((returns_nonnull));
+void api_chains_close(struct api_chains *chains);         /* who waits is told that the daemon stops */
+void api_chains_free(struct api_chains **chains);
+void api_poll_gone(struct api_poll **poll);
+/* What of it is in the folder of this namespace, as this listener's callers see it. */
+char *api_plugin_path(const struct api_listener *listener, const char *namespace, const char *sha256);
 
 /* ---- ask.c ---- */
 struct api_ask *api_ask_new(const struct api_call *call) __attribute__((returns_nonnull));
@@ -164,5 +193,10 @@ void api_handle_explain(struct api_call *call);
 void api_handle_status(struct api_call *call);
 void api_handle_inspect(struct api_call *call);
 void api_handle_import(struct api_call *call);
+void api_handle_plugins(struct api_call *call);
+void api_handle_resources(struct api_call *call);
+void api_explain_plugin(struct api_call *call);           /* of GET /v1/explain?plugin= */
+/* `limit` of a page, 100 if not given. */
+bool api_limit_read(const struct api_call *call, size_t *ret_limit, struct error *err);
 /* The want of a request body (decoded or remembered), the namespace rule applied; *ret_entry may be NULL. */
 bool api_want_read(struct api_call *call, struct module_want **ret_want, struct api_memo_entry **ret_entry, struct error *err);

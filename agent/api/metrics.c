@@ -16,6 +16,7 @@ struct numbers {
         struct module_stats module;
         struct serve_stats serve;
         struct fetch_stats fetch;
+        struct keeper_stats keeper;
         uint64_t log_dropped;
         double started_s, cpu_s;
         bool store_healthy;
@@ -83,6 +84,19 @@ static void put_verifications(const struct output *output, const char *name)
                 }
 }
 
+static void put_resources(const struct output *output, const char *name)
+{
+        for (size_t i = 0; plugin_state_names[i]; i++)
+                buffer_printf(output->out, "wasmcached_%s{state=\"%s\"} %zu\n", name, plugin_state_names[i], output->numbers->keeper.resources[i]);
+}
+
+static void put_plugins(const struct output *output, const char *name)
+{
+        static const char *const states[] = { "pulling", "ready", "failed" };
+        for (size_t i = 0; i < COUNT_OF(states); i++)
+                buffer_printf(output->out, "wasmcached_%s{state=\"%s\"} %zu\n", name, states[i], output->numbers->keeper.modules[i]);
+}
+
 static void put_build(const struct output *output, const char *name)
 {
         buffer_printf(output->out, "wasmcached_%s{version=\"%s\"} 1\n", name, output->numbers->api->options.version);
@@ -124,6 +138,12 @@ static const struct metric metrics[] = {
         { "evicted_bytes", COUNTER, "bytes", AT(U64, module.evicted_bytes), "Bytes let go for the size budget." },
         { "quarantined_modules", COUNTER, "", AT(U64, module.quarantined), "Modules found damaged and put aside." },
         { "scrubbed_bytes", COUNTER, "bytes", AT(U64, module.scrubbed_bytes), "Bytes hashed again in the background." },
+        { "plugin_resources", GAUGE, "", FAMILY, 0, put_resources, "WasmPlugins and TrafficExtensions that count, by what became of them when they were read." },
+        { "plugins", GAUGE, "", FAMILY, 0, put_plugins, "Plugins that workloads need, by state; each namespace that needs one counts." },
+        { "plugin_workloads", GAUGE, "", AT(SIZE, keeper.workloads), "Workloads that asked for their chain within the last hour." },
+        { "plugin_pods", GAUGE, "", AT(SIZE, keeper.pods), "Pods of this node that sources name." },
+        { "plugin_pulls", COUNTER, "", AT(U64, keeper.pulled), "Modules of plugins that were pulled or revalidated." },
+        { "plugin_failures", COUNTER, "", AT(U64, keeper.failed), "Modules of plugins that could not be had; each try counts." },
         { "fetch_requests", COUNTER, "", AT(U64, fetch.requests), "HTTP requests to registries and servers." },
         { "fetch_retries", COUNTER, "", AT(U64, fetch.retries), "Those that were tried again." },
         { "fetch_resumes", COUNTER, "", AT(U64, fetch.resumes), "Broken transfers that went on by Range." },
@@ -184,6 +204,8 @@ static void numbers_get(const struct api *api, struct numbers *ret_numbers)
         ret_numbers->cpu_s = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
         module_get_stats(api->options.modules, &ret_numbers->module);
         fetch_get_stats(&ret_numbers->fetch);
+        if (api->options.keeper)
+                keeper_get_stats(api->options.keeper, &ret_numbers->keeper);
         if (api->serve)
                 serve_get_stats(api->serve, &ret_numbers->serve);
         ret_numbers->store_healthy = ret_numbers->module.store_health == 0;

@@ -112,16 +112,23 @@ static bool caller_narrow(struct api_call *call, struct error *err)
         return true;
 }
 
-static bool page_read(struct api_call *call, size_t *ret_limit, struct digest *ret_after, struct error *err)
+bool api_limit_read(const struct api_call *call, size_t *ret_limit, struct error *err)
 {
         const char *limit = serve_request_get_query(call->request, "limit", 0);
-        const char *after = serve_request_get_query(call->request, "continue", 0);
         *ret_limit = PAGE_DEFAULT;
         if (limit) {
                 size_t digits = strspn(limit, "0123456789");
                 if (digits == 0 || digits > 4 || limit[digits] || (*ret_limit = strtoul(limit, NULL, 10)) < 1 || *ret_limit > PAGE_MAX)
                         return refuse(err, ERROR_BAD_REQUEST, "query parameter \"limit\": a number from 1 to %d is needed", PAGE_MAX);
         }
+        return true;
+}
+
+static bool page_read(struct api_call *call, size_t *ret_limit, struct digest *ret_after, struct error *err)
+{
+        const char *after = serve_request_get_query(call->request, "continue", 0);
+        if (!api_limit_read(call, ret_limit, err))
+                return false;
         if (after && !digest_parse_hex(after, ret_after))
                 return refuse(err, ERROR_BAD_REQUEST, "query parameter \"continue\": give the \"continue\" of the page before, unchanged");
         return true;

@@ -20,9 +20,24 @@ static const struct api_query QUERY_EVENTS[] = {
         { "namespace", "Only events of this namespace (trusted callers)" },
         { 0 },
 };
+#define QUERY_WORKLOAD \
+        { "namespace", "The workload's namespace (trusted callers; elsewhere only the socket's own)" }, { "label", "k=v, a label of the workload; repeated" }, \
+        { "service", "namespace/name of a Service that the waypoint serves; repeated (trusted callers)" }, \
+        { "serviceEntry", "namespace/name of a ServiceEntry that the waypoint serves; repeated (trusted callers)" }, \
+        { "direction", "inbound, outbound or gateway" }, { "port", "1 to 65535" }, { "type", "HTTP or NETWORK; both if not given" }
 static const struct api_query QUERY_EXPLAIN[] = {
         { "url", "As in POST /v1/modules" }, { "sha256", "As in POST /v1/modules" }, { "imagePullPolicy", "As in POST /v1/modules" },
-        { "imagePullSecret", "As in POST /v1/modules" }, { "namespace", "As in POST /v1/modules" }, { 0 },
+        { "imagePullSecret", "As in POST /v1/modules" }, { "plugin", "[Kind/]namespace/name: why this plugin reaches the workload, or not, instead of url" },
+        QUERY_WORKLOAD, { 0 },
+};
+static const struct api_query QUERY_PLUGINS[] = {
+        QUERY_WORKLOAD,
+        { "wait", "With If-None-Match: how long to wait for another chain, like 30s, at most 5m; then 304" },
+        { "times", "1 = each plugin has `since`, when it came to its state" },
+        { 0 },
+};
+static const struct api_query QUERY_RESOURCES[] = {
+        { "namespace", "Only resources of this namespace" }, { "limit", "At most so many, 1 to 1000 (default 100)" }, { "continue", "The `continue` of the page before" }, { 0 },
 };
 static const struct api_query QUERY_INSPECT[] = { { "name", "url, manifest digest, module sha256 or a unique prefix of it" }, { 0 } };
 
@@ -35,6 +50,8 @@ const struct api_route api_routes[] = {
           "The bytes of a module; ETag, If-None-Match, Range and If-Range are honoured", false },
         { "PUT", "/v1/leases/{id}", CALLERS, api_handle_lease_renew, NULL, NULL, "LeaseAnswer", "Renew a lease", false },
         { "DELETE", "/v1/leases/{id}", CALLERS, api_handle_lease_end, NULL, NULL, NULL, "Give a lease back", false },
+        { "GET", "/v1/plugins", CALLERS, api_handle_plugins, QUERY_PLUGINS, NULL, "Chain", "The ordered chain of plugins of the calling workload; ETag, If-None-Match", false },
+        { "GET", "/v1/resources", API_ADMIN, api_handle_resources, QUERY_RESOURCES, NULL, "ResourceList", "Every WasmPlugin and TrafficExtension that was read, in pages", false },
         { "GET", "/v1/events", CALLERS, api_handle_events, QUERY_EVENTS, NULL, "application/x-ndjson", "Events, one JSON object per line", true },
         { "GET", "/metrics", EVERYONE, api_handle_metrics, NULL, NULL, "text/plain", "Metrics in Prometheus text or OpenMetrics, by Accept", false },
         { "GET", "/healthz", EVERYONE, api_handle_health, NULL, NULL, "text/plain", "200 as long as the daemon answers", false },
@@ -135,6 +152,15 @@ static bool query_allows(const struct api_query *query, const char *name)
         return false;
 }
 
+static bool query_repeats(const char *name)
+{
+        static const char *const names[] = { "label", "service", "serviceEntry" };
+        for (size_t i = 0; i < COUNT_OF(names); i++)
+                if (strcmp(names[i], name) == 0)
+                        return true;
+        return false;
+}
+
 bool api_query_check(const struct serve_request *request, const struct api_route *route, struct error *err)
 {
         const char *name;
@@ -143,7 +169,7 @@ bool api_query_check(const struct serve_request *request, const struct api_route
                 string_printable(name, strlen(name), shown, sizeof shown);
                 if (!query_allows(route->query, name))
                         return refuse(err, ERROR_BAD_REQUEST, "query parameter \"%s\": unknown for %s %s", shown, route->method, route->path);
-                if (serve_request_get_query(request, name, 1))
+                if (!query_repeats(name) && serve_request_get_query(request, name, 1))
                         return refuse(err, ERROR_BAD_REQUEST, "query parameter \"%s\": given twice", shown);
         }
         return true;

@@ -12,7 +12,7 @@
 #include <yaml.h>
 #include "value_node.h"
 
-struct reader { yaml_parser_t parser; size_t nodes; enum error_code code; struct error *err; };
+struct reader { yaml_parser_t parser; size_t nodes, nodes_max; enum error_code code; struct error *err; };
 
 static bool refuse_at(struct reader *reader, const yaml_mark_t *mark, const char *what)
 {
@@ -137,7 +137,7 @@ static bool node_read(struct reader *reader, const yaml_event_t *event, unsigned
         node->line = event->start_mark.line + 1;
         if (depth > VALUE_DEPTH_MAX && event->type != YAML_SCALAR_EVENT)
                 return refuse_at(reader, &event->start_mark, "nested too deeply");
-        if (++reader->nodes > VALUE_NODES_MAX)
+        if (++reader->nodes > reader->nodes_max)
                 return refuse_at(reader, &event->start_mark, "too many values");
         switch (event->type) {
         case YAML_SCALAR_EVENT:
@@ -162,46 +162,75 @@ static bool node_read(struct reader *reader, const yaml_event_t *event, unsigned
         }
 }
 
-/* Stream start, then document start, its one node, and nothing but the end. */
-static bool document_read(struct reader *reader, struct value *root)
+static void empty_becomes_map(struct value *root)
+{
+        if (root->kind != VALUE_NULL || root->keys)
+                return;
+        free(TAKE(root->text));
+        *root = (struct value){ .kind = VALUE_MAP, .line = 1, .keys = memory_new(1, sizeof *root->keys) };
+}
+
+/* Stream start, then documents, each with its one node, and nothing but the end. `many`: each one into the list `root`, without those that say nothing. */
+static bool stream_read(struct reader *reader, bool many, struct value *root)
 {
         bool is_done = false;
 
-        for (unsigned documents = 0; !is_done;) {
+        for (size_t documents = 0; !is_done;) {
                 yaml_event_t event;
 
                 if (!event_next(reader, &event))
                         return false;
                 bool is_good = true;
-                if (event.type == YAML_DOCUMENT_START_EVENT && ++documents > 1)
+                if (event.type == YAML_DOCUMENT_START_EVENT && ++documents > 1 && !many)
                         is_good = refuse_at(reader, &event.start_mark, "a second document; only one is read");
                 else if (event.type == YAML_STREAM_END_EVENT)
                         is_done = true;
-                else if (event.type != YAML_STREAM_START_EVENT && event.type != YAML_DOCUMENT_START_EVENT && event.type != YAML_DOCUMENT_END_EVENT)
-                        is_good = node_read(reader, &event, 1, root);
+                else if (event.type != YAML_STREAM_START_EVENT && event.type != YAML_DOCUMENT_START_EVENT && event.type != YAML_DOCUMENT_END_EVENT) {
+                        struct value *node = many ? value_add_child(root) : root;
+                        root->count += many;
+                        is_good = node_read(reader, &event, 1, node);
+                        if (many && is_good && node->kind == VALUE_NULL) {
+                                free(TAKE(node->text));
+                                root->count--;
+                        }
+                }
                 yaml_event_delete(&event);
                 if (!is_good)
                         return false;
         }
-        if (root->kind == VALUE_NULL && !root->keys) {
-                free(TAKE(root->text));
-                *root = (struct value){ .kind = VALUE_MAP, .line = 1, .keys = memory_new(1, sizeof *root->keys) };
-        }
         return true;
+}
+
+static bool text_read(const char *text, size_t size_bytes, bool many, struct reader *reader, struct value *root)
+{
+        if (!yaml_parser_initialize(&reader->parser))
+                return refuse(reader->err, ERROR_INTERNAL, "out of memory");
+        yaml_parser_set_input_string(&reader->parser, (const unsigned char *)(text ? text : ""), size_bytes);
+        bool is_read = stream_read(reader, many, root);
+        yaml_parser_delete(&reader->parser);
+        return is_read;
 }
 
 bool yaml_parse(const char *text, size_t size_bytes, enum error_code code, struct value **ret_value, struct error *err)
 {
-        struct reader reader = { .code = code, .err = err };
+        struct reader reader = { .nodes_max = VALUE_NODES_MAX, .code = code, .err = err };
         CLEANUP(value_free) struct value *root = memory_new(1, sizeof *root);
 
-        if (!yaml_parser_initialize(&reader.parser))
-                return refuse(err, ERROR_INTERNAL, "out of memory");
-        yaml_parser_set_input_string(&reader.parser, (const unsigned char *)(text ? text : ""), size_bytes);
-        bool is_read = document_read(&reader, root);
-        yaml_parser_delete(&reader.parser);
-        if (!is_read)
+        if (!text_read(text, size_bytes, false, &reader, root))
                 return false;
+        empty_becomes_map(root);
         *ret_value = TAKE(root);
+        return true;
+}
+
+bool yaml_parse_all(const char *text, size_t size_bytes, enum error_code code, struct value **ret_list, struct error *err)
+{
+        struct reader reader = { .nodes_max = VALUE_STREAM_NODES_MAX, .code = code, .err = err };
+        CLEANUP(value_free) struct value *root = memory_new(1, sizeof *root);
+
+        *root = (struct value){ .kind = VALUE_LIST, .line = 1 };
+        if (!text_read(text, size_bytes, true, &reader, root))
+                return false;
+        *ret_list = TAKE(root);
         return true;
 }

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <wasmcached/base.h>
 
-struct api_listener; struct fetch_options; struct modules_options; struct modules_trust; struct registry_options; struct serve_limits; struct store_options;
+struct api_listener; struct fetch_options; struct keeper_options; struct modules_options; struct modules_trust; struct registry_options; struct serve_limits; struct store_options;
 
 enum { CONFIG_FILE_MAX_BYTES = 1 << 20 };
 #define CONFIG_FILE_DEFAULT "/etc/wasmcached/config.yaml"
@@ -31,6 +31,7 @@ struct config {
         struct {
                 int64_t slots, slots_per_host, timeout_ms, connect_timeout_ms, progress_timeout_ms, retries, max_layer_size_bytes, max_module_size_bytes,
                         stale_if_error_ms, negative_time_ms;
+                bool ahead;
         } pull;
         struct config_registry *registries; size_t registry_count;
         const char *registries_dir;
@@ -81,6 +82,7 @@ void config_to_fetch_options(struct config *config, struct fetch_options *ret_op
 void config_to_registry_options(struct config *config, struct registry_options *ret_options);
 /* Borrows the trust, which config_load_trust() read. */
 void config_to_modules_options(struct config *config, const struct modules_trust *trust, struct modules_options *ret_options);
+void config_to_keeper_options(const struct config *config, struct keeper_options *ret_options);
 /* Reads the key files that `trust:` names. Blocks. ERROR_NOT_FOUND: a file is absent; else ERROR_BAD_REQUEST; option and file named. */
 bool config_load_trust(const struct config *config, struct modules_trust *ret_trust, struct error *err);
 void config_trust_fini(struct modules_trust *trust);

@@ -6,6 +6,7 @@
 #include <wasmcached/api.h>
 #include <wasmcached/fetch.h>
 #include <wasmcached/module.h>
+#include <wasmcached/plugin/keeper.h>
 #include <wasmcached/registry.h>
 #include <wasmcached/serve.h>
 #include <wasmcached/store.h>
@@ -114,6 +115,11 @@ void config_to_modules_options(struct config *config, const struct modules_trust
                 .mirror_count = mirror_count,
                 .waiters_max = (unsigned)config->limits.waiters,
         };
+}
+
+void config_to_keeper_options(const struct config *config, struct keeper_options *ret_options)
+{
+        *ret_options = (struct keeper_options){ .root_namespace = config->kubernetes.root_namespace, .node = config->kubernetes.node, .pulls_ahead = config->pull.ahead };
 }
 
 void config_to_listener(const struct config_listener *listener, struct api_listener *ret_listener)

@@ -1,5 +1,5 @@
 /*
- * How it goes: configuration, loop, store, transport, modules, api, serve, listeners; then the loop runs. Each start_… step is undone by its line in stop.
+ * How it goes: configuration, loop, store, transport, modules, keeper, manifests, api, serve, listeners; then the loop runs. Each start_… step is undone by its line in stop.
  * How it fails: a step that fails is logged with what it said, what was started is stopped in reverse, and the exit code tells the kind.
  * How it ends: a first SIGTERM closes listeners, answers waiters, saves leases and lets the loop run empty; a second one ends the process at once (the store survives that).
  */
@@ -19,6 +19,7 @@
 #include <wasmcached/fetch.h>
 #include <wasmcached/loop.h>
 #include <wasmcached/module.h>
+#include <wasmcached/plugin/manifests.h>
 #include <wasmcached/registry.h>
 #include <wasmcached/serve.h>
 #include <wasmcached/store.h>
@@ -35,12 +36,14 @@ struct daemon {
         struct loop *loop;
         struct store *store;
         struct modules *modules;
+        struct keeper *keeper;
+        struct manifests *manifests;
         struct api *api;
         struct serve *serve;
         struct api_listener *tags;
         struct loop_signal *signals[3];
         struct loop_timer *watchdog;
-        unsigned open_parts;                               /* of modules and serve, while stopping */
+        unsigned open_parts;                               /* of modules, manifests and serve, while stopping */
         bool is_stopping;
 };
 
@@ -81,6 +84,8 @@ static bool reload_apply(void *arg, struct reload *result, struct error *err)
         if (!modules_reload(daemon->modules, result->transport.fetch, result->transport.registry, &modules_options, err))
                 return false;
         result->transport.registry = NULL;
+        keeper_set_ahead(daemon->keeper, result->next->pull.ahead);
+        keeper_refresh(daemon->keeper);
         config_to_serve_limits(result->next, &limits);
         serve_set_limits(daemon->serve, &limits);
         config_apply_log(result->next);
@@ -101,8 +106,12 @@ static void readiness(void *arg, struct buffer *ret_reasons)
 {
         struct daemon *daemon = arg;
 
+        struct error err;
+
         if (daemon->is_stopping)
                 buffer_append_text(ret_reasons, "stopping\n");
+        if (!keeper_is_ready(daemon->keeper, &err))
+                buffer_printf(ret_reasons, "%s\n", err.text);
         if (store_get_health(daemon->store) == STORE_FAILING)
                 buffer_append_text(ret_reasons, "the store's disk fails: hits are served, nothing new is kept\n");
 }
@@ -125,6 +134,21 @@ static void reload_idle(void *arg)
                 part_closed(daemon);
 }
 
+/* Everything that exists, in reverse; part_closed() for each that takes time. */
+static void parts_close(struct daemon *daemon)
+{
+        daemon->open_parts = 1u + daemon->reload.is_running + (daemon->manifests != NULL) + (daemon->serve != NULL);
+        if (daemon->api)
+                api_close(daemon->api);
+        if (daemon->manifests)
+                manifests_close(daemon->manifests, part_closed, daemon);
+        if (daemon->keeper)
+                keeper_close(daemon->keeper);
+        modules_close(daemon->modules, part_closed, daemon);
+        if (daemon->serve)
+                serve_close(daemon->serve, STOP_GRACE_MS, part_closed, daemon);
+}
+
 static void stop(void *arg)
 {
         struct daemon *daemon = arg;
@@ -134,10 +158,7 @@ static void stop(void *arg)
         daemon->is_stopping = true;
         sd_notify(0, "STOPPING=1");
         LOG_INFO("stopping", LOG_NUMBER("pid", getpid()));
-        daemon->open_parts = 2 + daemon->reload.is_running;
-        api_close(daemon->api);
-        modules_close(daemon->modules, part_closed, daemon);
-        serve_close(daemon->serve, STOP_GRACE_MS, part_closed, daemon);
+        parts_close(daemon);
 }
 
 static void reloaded_by_signal(void *arg, const char *json, const struct error *err)
@@ -241,11 +262,24 @@ static bool start_modules(struct daemon *daemon, struct error *err)
         return true;
 }
 
+static void start_plugins(struct daemon *daemon)
+{
+        const struct config *config = daemon->first;
+        struct keeper_options options;
+
+        config_to_keeper_options(config, &options);
+        options.loop = daemon->loop;
+        options.modules = daemon->modules;
+        daemon->keeper = keeper_new(&options);
+        if (*config->manifests)
+                daemon->manifests = manifests_new(&(struct manifests_options){ daemon->loop, daemon->modules, daemon->keeper, config->manifests });
+}
+
 static bool start_serve(struct daemon *daemon, struct error *err)
 {
         struct serve_limits limits;
         struct api_options options = {
-                .loop = daemon->loop, .modules = daemon->modules, .version = WASMCACHED_VERSION,
+                .loop = daemon->loop, .modules = daemon->modules, .keeper = daemon->keeper, .version = WASMCACHED_VERSION,
                 .callbacks = { .arg = daemon, .config = config_answer, .reload = reload, .readiness = readiness },
         };
 
@@ -287,6 +321,8 @@ static void tear_down(struct daemon *daemon)
                 api_set_serve(daemon->api, NULL);
                 api_free(&daemon->api);
         }
+        manifests_free(&daemon->manifests);
+        keeper_free(&daemon->keeper);
         if (daemon->modules)
                 modules_free(&daemon->modules);
         if (daemon->store)
@@ -321,6 +357,7 @@ static enum daemon_exit start(struct daemon *daemon)
         if (!start_modules(daemon, &err))
                 return failed("modules", &err, err.code == ERROR_BAD_REQUEST ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILED);        /* a file that the configuration names */
         start_reload(daemon);
+        start_plugins(daemon);
         if (!start_serve(daemon, &err))
                 return failed("listeners", &err, DAEMON_EXIT_FAILED);
         start_signals(daemon);
@@ -338,14 +375,9 @@ enum daemon_exit daemon_run(const char *config_path)
                         LOG_NUMBER("pid", getpid()));
                 sd_notify(0, "READY=1");
                 loop_run(daemon.loop);
-        } else if (daemon.serve) {
-                stop(&daemon);
-                loop_run(daemon.loop);
         } else if (daemon.modules) {
-                daemon.open_parts = 1;
-                if (daemon.api)
-                        api_close(daemon.api);
-                modules_close(daemon.modules, part_closed, &daemon);
+                daemon.is_stopping = true;
+                parts_close(&daemon);
                 loop_run(daemon.loop);
         }
         tear_down(&daemon);

@@ -47,7 +47,7 @@ static void tell_name(struct explanation *explanation, const struct ask *ask)
 /* Present and allowed: is the file as we left it, and is it linked for this namespace already. */
 static void tell_file(struct modules *modules, struct explanation *explanation, const struct ask *ask, const struct entry *entry)
 {
-        const struct handout *handout = ask->is_blob_path ? NULL : catalog_find_handout(entry, ask->namespace);
+        const struct handout *handout = ask->is_blob_path ? NULL : catalog_find_handout(entry, ask->handout_namespace);
         if (!store_check_identity(modules->store, &entry->sha256, NULL, &entry->identity))
                 step(explanation, "file", "changed", "the blob does not look as it was left: it is hashed again first, and pulled again if it is damaged");
         else if (!ask->is_blob_path && (!handout || !handout->is_linked))

@@ -56,6 +56,7 @@ void waiter_free(struct module_waiter *waiter)
         principal_unref(&waiter->ask.principal);
         free(waiter->texts[0]);
         free(waiter->texts[1]);
+        free(waiter->texts[2]);
         free(waiter);
 }
 
@@ -222,6 +223,7 @@ struct module_waiter *waiter_new(struct modules *modules, const struct ask *ask,
         waiter->ask.principal = NULL;
         waiter->ask.namespace = waiter->texts[0] = string_copy(ask->namespace);
         waiter->ask.module_dir = waiter->texts[1] = string_copy(ask->module_dir);
+        waiter->ask.handout_namespace = waiter->texts[2] = string_copy(ask->handout_namespace);
         waiter->answered = answered;
         waiter->arg = arg;
         waiter->all_next = modules->all_waiters;
@@ -229,7 +231,8 @@ struct module_waiter *waiter_new(struct modules *modules, const struct ask *ask,
                 waiter->all_next->all_previous = waiter;
         modules->all_waiters = waiter;
         modules->waiter_count++;
-        waiter->timer = loop_timer_start(modules->loop, ask->want->timeout_ms, 0, waiter_timed_out, waiter);
+        if (!ask->is_patient)
+                waiter->timer = loop_timer_start(modules->loop, ask->want->timeout_ms, 0, waiter_timed_out, waiter);
         return waiter;
 }
 
@@ -245,8 +248,9 @@ bool ask_init(struct modules *modules, struct module_want *want, const struct mo
         const char *namespace = want->namespace ? want->namespace : caller->namespace;
         *ret_ask = (struct ask){
                 .want = want, .namespace = namespace ? namespace : "default", .module_dir = caller->module_dir, .is_blob_path = caller->is_admin && !namespace,
-                .holder = caller->holder, .sequence = ++modules->sequence,
+                .holder = caller->holder, .sequence = ++modules->sequence, .is_patient = caller->is_patient,
         };
+        ret_ask->handout_namespace = caller->handout_namespace ? caller->handout_namespace : ret_ask->namespace;
         return true;
 }
 
@@ -311,6 +315,7 @@ struct module_waiter *module_get(struct modules *modules, struct module_want *wa
 void modules_ask_again(struct modules *modules, struct module_want *want, module_answered answered, void *arg)
 {
         struct ask ask = { .want = want, .namespace = want->namespace ? want->namespace : "default", .module_dir = "", .is_internal = true, .sequence = ++modules->sequence };
+        ask.handout_namespace = ask.namespace;
         waiter_step(waiter_new(modules, &ask, answered, arg));
 }
 

@@ -26,7 +26,7 @@ static void path_format(const struct ask *ask, const char *hex, char *ret_path, 
         char *at = ret_path;
         if ((found = strstr(template, mark)) != NULL) {
                 at = append(at, end, template, (size_t)(found - template));
-                at = append(at, end, ask->namespace, strlen(ask->namespace));
+                at = append(at, end, ask->handout_namespace, strlen(ask->handout_namespace));
                 template = found + strlen(mark);
         }
         at = append(at, end, template, strlen(template));
@@ -58,7 +58,7 @@ void object_note_verdict(struct module_object *object, const struct verdict *ver
 
 static const char *link_name(const struct ask *ask)
 {
-        return ask->is_blob_path ? "" : ask->namespace;
+        return ask->is_blob_path ? "" : ask->handout_namespace;
 }
 
 /* One statx per turn of the loop: the requests that one wait brought ask at the same moment. */

@@ -247,6 +247,7 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
         modules->setup = setup_new(fetch, registry, options);
         catalog_init(&modules->catalog);
         modules->secrets = map_new(NULL);
+        modules->given = map_new(given_free);
         modules->flights = map_new(NULL);
         modules->refusals = map_new(refusal_free);
         modules->hosts = map_new(free);

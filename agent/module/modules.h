@@ -16,6 +16,8 @@ enum { SECRET_FRESH_MS = 1000, SECRET_KEEP_MS = 60000, REFUSAL_MAX_MS = 300000,
 struct ask {
         struct module_want *want;
         const char *namespace, *module_dir;
+        const char *handout_namespace;            /* whose folder; that of `namespace` for most */
+        bool is_patient;
         bool is_blob_path;                        /* admin without namespace */
         bool is_internal;                         /* refresh and re-pull: no hand-out, no lease */
         uint64_t holder, sequence;
@@ -32,7 +34,7 @@ struct module_waiter {
         struct module_waiter *all_previous, *all_next;
         struct entry *entry; struct image *image; enum module_source source; bool is_stale;    /* found; while it waits for its hand-out */
         unsigned attempts;
-        char *texts[2];                           /* own copies of namespace and module_dir */
+        char *texts[3];                           /* own copies of namespace, module_dir and handout_namespace */
         void (*explain)(struct module_waiter *waiter, const struct error *err);   /* instead of an answer: the secret is known now */
         bool *gone;                               /* set when it ends, while module_get is on the stack */
 };
@@ -62,7 +64,10 @@ struct secret_state {
         struct map *principals;                   /* repository → struct principal */
         struct job job; struct modules *modules; struct setup *setup;
         struct docker_config *loaded; struct error loaded_err; bool is_loaded;
+        uint64_t given_serial;                    /* of the struct given that it has; 0 = none */
 };
+/* A secret as modules_put_secret() gave it. */
+struct given { struct keys *keys; struct error err; uint64_t serial; };
 /* True: *ret_principal (referenced) or err is known now. False: it is being read; `state` takes waiters. Explain, which has none, passes ret_state too. */
 enum secret_answer { SECRET_READY, SECRET_REFUSED, SECRET_LOADING };
 enum secret_answer secret_get(struct modules *modules, const struct ask *ask, struct principal **ret_principal, struct secret_state **ret_state, struct error *err);
@@ -72,6 +77,7 @@ struct keys *secret_get_keys(struct modules *modules, const struct ask *ask);   
 void secrets_sweep(struct modules *modules, int64_t now_ms);
 void secrets_forget_principals(struct modules *modules);                     /* after a reload */
 void secrets_free(struct modules *modules);
+void given_free(void *given);
 
 /* ---- flights ---- */
 enum flight_state { FLIGHT_QUEUED, FLIGHT_RUNNING, FLIGHT_FOLLOWING /* another one stores the same image */, FLIGHT_MAKING_ROOM };
@@ -195,14 +201,14 @@ struct modules {
         struct store *store;
         struct setup *setup;
         struct catalog catalog;
-        struct map *secrets, *flights, *refusals;
+        struct map *secrets, *given, *flights, *refusals;      /* given: "namespace/name" → struct given */
         struct verdicts *verdicts;
         struct rejudge { struct rejudge_round *first, **end; struct map *seen; bool is_running; } rejudge;
         struct flight *queue;                     /* all flights, in order of start */
         unsigned flight_count, slots_taken, waiter_count;
         struct module_waiter *all_waiters;
         struct map *host_slots, *hosts;
-        uint64_t sequence, reserved_bytes, leaving_bytes, holder_internal;
+        uint64_t sequence, reserved_bytes, leaving_bytes, holder_internal, given_serial;
         unsigned tasks, leaving;
         struct loop_timer *sweep_timer, *touch_timer;
         bool is_touch_running, is_touch_armed, untaken_links;

@@ -97,6 +97,12 @@ void refusals_clear(struct modules *modules, const char *name_or_null)
         }
 }
 
+void module_forget_refusals(struct modules *modules, const struct module_want *want)
+{
+        ON_LOOP();
+        refusals_clear(modules, want->name);
+}
+
 void refusals_sweep(struct modules *modules, int64_t now_ms)
 {
         size_t position = 0, key_bytes;

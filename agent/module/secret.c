@@ -2,6 +2,7 @@
  * How it goes: what a named secret says is kept for a second, and no hit touches the disk; asked for later it is read again by a worker before anybody is answered, so a
  *              secret that changed or went away is noticed within a second. Before a pull or a refusal it is always read: who has just mended a secret is not told of the old
  *              one. The logins that fit a repository are worked out once per content of the secret.
+ *              What modules_put_secret() gave is known without reading, and is never older than what was asked.
  * How it fails: a secret that cannot be read is kept as its error for the same second: missing is missing, also for what is in the cache.
  * How it ends: unused ones are swept after a minute; contents are counted, since flights may still read them.
  */
@@ -95,6 +96,7 @@ static void secret_run(struct job *job)
 static void secret_take(struct secret_state *state)
 {
         struct digest fingerprint;
+        state->given_serial = 0;
         if (!state->is_loaded) {
                 state->err = state->loaded_err;
                 state->modules->stats.secret_errors++;
@@ -148,6 +150,59 @@ static struct secret_state *secret_state_get(struct modules *modules, const char
         return state;
 }
 
+/* ---- given ---- */
+
+void given_free(void *pointer)
+{
+        struct given *given = pointer;
+        keys_unref(&given->keys);
+        free(given);
+}
+
+void modules_put_secret(struct modules *modules, const char *namespace, const char *name, struct docker_config *config, const struct error *err)
+{
+        ON_LOOP();
+        CLEANUP(cleanup_free) char *key = string_format("%s/%s", namespace, name);
+        struct given *given = memory_new(1, sizeof *given);
+        given->serial = ++modules->given_serial;
+        if (config) {
+                given->keys = memory_new(1, sizeof *given->keys);
+                *given->keys = (struct keys){ .references = 1, .config = config };
+                docker_config_fingerprint(config, store_get_key(modules->store), STORE_KEY_BYTES, &given->keys->fingerprint);
+        } else
+                given->err = *err;
+        map_put_text(modules->given, key, given);
+}
+
+void modules_remove_secret(struct modules *modules, const char *namespace, const char *name)
+{
+        ON_LOOP();
+        CLEANUP(cleanup_free) char *key = string_format("%s/%s", namespace, name);
+        struct secret_state *state = map_get_text(modules->secrets, key);
+        if (map_remove_text(modules->given, key) && state)
+                state->loaded_ms = 0;                     /* now it is what secrets_dir says */
+}
+
+/* True: the state is what was given. */
+static bool given_take(struct modules *modules, struct secret_state *state)
+{
+        const struct given *given = map_get_count(modules->given) > 0 ? map_get_text(modules->given, state->key) : NULL;
+        if (!given)
+                return false;
+        if (state->given_serial == given->serial)
+                return true;
+        keys_unref(&state->keys);
+        map_free(&state->principals);
+        state->given_serial = given->serial;
+        state->keys = given->keys;
+        if (state->keys)
+                state->keys->references++;
+        else
+                modules->stats.secret_errors++;
+        state->err = given->err;
+        return true;
+}
+
 static void secret_start(struct modules *modules, struct secret_state *state)
 {
         if (state->is_loading)
@@ -176,7 +231,7 @@ enum secret_answer secret_get(struct modules *modules, const struct ask *ask, st
         struct secret_state *state = secret_state_get(modules, ask->namespace, want->secret_name);
         *ret_state = state;
         state->used_ms = now_ms;
-        if (state->is_loading || state->loaded_ms == 0 || now_ms - state->loaded_ms >= SECRET_FRESH_MS) {
+        if (!given_take(modules, state) && (state->is_loading || state->loaded_ms == 0 || now_ms - state->loaded_ms >= SECRET_FRESH_MS)) {
                 secret_start(modules, state);
                 return SECRET_LOADING;
         }
@@ -204,7 +259,7 @@ bool secret_renew(struct modules *modules, const struct ask *ask, struct secret_
         if (ask->want->inline_config || !ask->want->secret_name)
                 return false;
         struct secret_state *state = secret_state_get(modules, ask->namespace, ask->want->secret_name);
-        if (state->loaded_ms != 0 && state->loaded_sequence >= ask->sequence)
+        if (given_take(modules, state) || (state->loaded_ms != 0 && state->loaded_sequence >= ask->sequence))
                 return false;
         secret_start(modules, state);
         *ret_state = state;
@@ -265,5 +320,6 @@ void secrets_forget_principals(struct modules *modules)
 void secrets_free(struct modules *modules)
 {
         secrets_drop(modules, INT64_MAX);
+        map_free(&modules->given);
         map_free(&modules->secrets);
 }

@@ -372,6 +372,11 @@ void module_want_unref(struct module_want **want_pointer)
         free(want);
 }
 
+bool module_want_is_same_source(const struct module_want *a, const struct module_want *b)
+{
+        return a && b && strcmp(a->name, b->name) == 0 && digest_equal(&a->pin, &b->pin) && a->key == b->key;
+}
+
 bool module_want_has_secret(const struct module_want *want)
 {
         return want->inline_config != NULL;

@@ -9,7 +9,7 @@
 
 #define API_GROUP "extensions.istio.io/"
 
-const char *const plugin_kind_names[] = { "TrafficExtension", "WasmPlugin", NULL };
+const char *const plugin_kind_names[] = { "TrafficExtension", "WasmPlugin", "Secret", "Pod", "File", NULL };
 const char *const plugin_state_names[] = { "accepted", "refused", "ignored", NULL };
 const char *const plugin_phase_names[] = { "AUTHN", "AUTHZ", "STATS", "UNSPECIFIED", NULL };
 const char *const plugin_type_names[] = { "HTTP", "NETWORK", NULL };
@@ -217,6 +217,26 @@ struct plugin *plugin_decode(const struct value *object)
                 module_want_unref(&plugin->want);
         }
         return plugin;
+}
+
+struct plugin *plugin_new_row(enum plugin_kind kind, const char *namespace, const char *name)
+{
+        struct plugin *plugin = memory_new(1, sizeof *plugin);
+        *plugin = (struct plugin){ .references = 1, .kind = kind, .state = PLUGIN_REFUSED, .phase = PLUGIN_UNSPECIFIED };
+        plugin->namespace = string_copy(namespace);
+        plugin->name = string_copy(name);
+        plugin->version = string_copy("");
+        return plugin;
+}
+
+void plugin_seal_row(struct plugin *plugin)
+{
+        CLEANUP(buffer_fini) struct buffer text = { 0 };
+        struct digest digest;
+        for (size_t i = 0; i < plugin->problem_count; i++)
+                buffer_printf(&text, "%s\n%s\n", plugin->problems[i].field, plugin->problems[i].detail);
+        digest_sha256(text.data ? text.data : "", text.used, &digest);
+        memcpy(&plugin->fingerprint, digest.bytes, sizeof plugin->fingerprint);
 }
 
 struct plugin *plugin_ref(struct plugin *plugin)

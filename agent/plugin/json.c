@@ -66,6 +66,8 @@ static void outcome_put(struct json_writer *writer, const struct plugin *plugin,
         json_put_text(writer, "state", is_refused ? "refused" : progress[outcome->progress]);
         json_put_text(writer, "code", is_refused ? error_get_row(plugin->code)->name : outcome->code);
         json_put_text(writer, "detail", is_refused ? detail : outcome->detail);
+        if (outcome->since)
+                json_put_text(writer, "since", outcome->since);
 }
 
 void plugin_put_chain_entry(struct json_writer *writer, const struct plugin *plugin, const struct plugin_outcome *outcome)

@@ -98,7 +98,7 @@ static bool cursor_parse(const char *text, char **ret_bytes, struct cursor *ret_
         }
         int kind, end = 0;
         unsigned nth;
-        if (sscanf(at, "%1d %9u%n", &kind, &nth, &end) != 2 || at + end != bytes + size || kind < 0 || kind > PLUGIN_WASM_PLUGIN)
+        if (sscanf(at, "%1d %9u%n", &kind, &nth, &end) != 2 || at + end != bytes + size || kind < 0 || kind > PLUGIN_FILE)
                 return false;
         *ret_cursor = (struct cursor){ texts[0], texts[1], kind, texts[2], nth };
         *ret_bytes = TAKE(bytes);

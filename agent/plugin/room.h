@@ -36,6 +36,10 @@ bool reading_integer(const struct reading *reading, const char *name, int64_t *r
 
 size_t text_count_characters(const char *text);
 
+/* What is listed because something is wrong with it, and is no plugin: problems are added, then it is sealed. */
+struct plugin *plugin_new_row(enum plugin_kind kind, const char *namespace, const char *name) __attribute__((returns_nonnull));
+void plugin_seal_row(struct plugin *plugin);
+
 /* Parts of a resource; what is wrong is in the problems. */
 bool selection_read(const struct reading *spec, bool has_target_ref);       /* false: cannot be known */
 void matches_read(const struct reading *spec);

@@ -9,7 +9,7 @@
 #include <wasmcached/base.h>
 #include <wasmcached/module.h>
 
-struct api; struct loop; struct modules; struct serve; struct serve_handler;
+struct api; struct keeper; struct loop; struct modules; struct serve; struct serve_handler;
 
 /* ---- who connects: what a listener's tag (serve_listen_… `tag`) points at ---- */
 enum api_listener_kind { API_LISTENER_AGENT, API_LISTENER_ADMIN, API_LISTENER_METRICS };
@@ -34,8 +34,9 @@ struct api_callbacks {
 };
 
 struct api_options {
-        struct loop *loop;                /* borrowed, both */
+        struct loop *loop;                /* borrowed, all three */
         struct modules *modules;
+        struct keeper *keeper;            /* NULL: no plugins are known of */
         const char *version;              /* "0.1.0" */
         struct api_callbacks callbacks;   /* members may be NULL: not_found, or always ready */
 };

@@ -42,5 +42,10 @@ struct loop_signal;
 struct loop_signal *loop_signal_start(struct loop *loop, int signal_number, void (*caught)(void *arg), void *arg);
 void loop_signal_cancel(struct loop_signal **signal);
 
+/* readable(arg) as long as there is something to read from `fd`, which is the caller's and stays open until the watch is cancelled. NULL: it cannot be watched (a file). */
+struct loop_watch;
+struct loop_watch *loop_watch_start(struct loop *loop, int fd, void (*readable)(void *arg), void *arg);
+void loop_watch_cancel(struct loop_watch **watch);                         /* NULL inside is fine; not called again */
+
 /* Any thread: calls fn(arg) once on the loop, in order of posting. */
 void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);

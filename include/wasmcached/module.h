@@ -4,6 +4,7 @@
 #pragma once
 #include <stdint.h>
 #include <wasmcached/base.h>
+#include <wasmcached/module/secrets.h>
 #include <wasmcached/module/stats.h>
 
 struct loop; struct store; struct fetch_client; struct registry; struct registry_tree; struct credential_providers; struct modules; struct trust_keys; struct trust_policy;
@@ -16,6 +17,7 @@ struct module_want;                       /* decoded, checked and normalised; co
 bool module_want_decode(const struct value *body, struct module_want **ret_want, struct error *err);
 struct module_want *module_want_ref(struct module_want *want);
 void module_want_unref(struct module_want **want);
+bool module_want_is_same_source(const struct module_want *a, const struct module_want *b);  /* the same url, pin and key: what answers one may stand in for the other */
 bool module_want_has_secret(const struct module_want *want);       /* carries an inline pullSecret: not to be kept longer than the request */
 
 /* ---- who asks ---- */
@@ -25,6 +27,8 @@ struct module_caller {
         bool is_admin;                    /* admin socket: without a namespace `path` is the blob's own */
         const char *module_dir;           /* template with {namespace}, as the caller sees it */
         uint64_t holder;                  /* names the asker for leases: equal for the same process, distinct for others */
+        const char *handout_namespace;    /* in whose folder the link shall be, if not the request's own namespace (a plugin's module for a workload elsewhere); NULL */
+        bool is_patient;                  /* waits as long as the pull takes, whatever the request's timeout */
 };
 
 /* ---- the answer ---- */
@@ -48,6 +52,8 @@ typedef void (*module_answered)(void *arg, const struct module_object *object, c
 /* NULL when answered already. */
 struct module_waiter *module_get(struct modules *modules, struct module_want *want, const struct module_caller *caller, module_answered answered, void *arg);
 void module_waiter_cancel(struct module_waiter **waiter);          /* the asker is gone; answered() will not be called */
+
+void module_forget_refusals(struct modules *modules, const struct module_want *want);      /* of this source: whoever changed something may try at once */
 
 /* ---- what is here ---- */
 /* In order of sha256 after `after` (NULL = first), at most `limit`; only what the caller may see. each() per module; returns false when there is more. */

@@ -7,7 +7,7 @@
 #include <wasmcached/module.h>
 
 /* ---- one resource ---- */
-enum plugin_kind { PLUGIN_TRAFFIC_EXTENSION, PLUGIN_WASM_PLUGIN };             /* in the order of ties */
+enum plugin_kind { PLUGIN_TRAFFIC_EXTENSION, PLUGIN_WASM_PLUGIN, /* in the order of ties; in listings only, refused: */ PLUGIN_SECRET, PLUGIN_POD, PLUGIN_FILE };
 enum plugin_state { PLUGIN_ACCEPTED, PLUGIN_REFUSED, PLUGIN_IGNORED };         /* ignored: a TrafficExtension with lua */
 enum plugin_phase { PLUGIN_AUTHN, PLUGIN_AUTHZ, PLUGIN_STATS, PLUGIN_UNSPECIFIED };        /* in the order of the chain */
 enum plugin_type { PLUGIN_HTTP, PLUGIN_NETWORK, PLUGIN_ANY_TYPE };             /* a plugin is HTTP or NETWORK, a question may be for any */
@@ -103,6 +103,7 @@ bool plugins_list(struct plugins *plugins, const struct plugin_page *page, char 
 
 /* ---- JSON, contract section 2 ---- */
 enum plugin_progress { PLUGIN_PULLING, PLUGIN_READY, PLUGIN_FAILED };
-struct plugin_outcome { enum plugin_progress progress; const char *path, *sha256, *digest, *code, *detail; };  /* of an accepted plugin; texts NULL if none */
+struct plugin_outcome { enum plugin_progress progress; const char *path, *sha256, *digest, *code, *detail, *since; };
+                                          /* of an accepted plugin; texts NULL if none. since, RFC 3339: put only where it is given */
 void plugin_put_chain_entry(struct json_writer *writer, const struct plugin *plugin, const struct plugin_outcome *outcome);
 void plugin_put_resource(struct json_writer *writer, const struct plugin_row *row);

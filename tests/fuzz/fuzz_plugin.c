@@ -30,7 +30,7 @@ static void check(const struct plugin *plugin)
 
         CLEANUP(buffer_fini) struct buffer text = { 0 };
         struct json_writer writer = { .out = &text };
-        plugin_put_chain_entry(&writer, plugin, &(struct plugin_outcome){ PLUGIN_PULLING, NULL, NULL, NULL, NULL, NULL });
+        plugin_put_chain_entry(&writer, plugin, &(struct plugin_outcome){ PLUGIN_PULLING, NULL, NULL, NULL, NULL, NULL, NULL });
         must_be_json(&text);
 }
 

@@ -114,6 +114,20 @@ void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
 }
 void fetch_get_stats(struct fetch_stats *ret_stats) { *ret_stats = (struct fetch_stats){ .requests = 11 }; }
 
+/* ---- what the keeper would need; there is none ---- */
+struct loop_timer *loop_timer_start(struct loop *loop, int64_t after_ms, int64_t repeat_ms, void (*fire)(void *arg), void *arg)
+{
+        (void)loop, (void)after_ms, (void)repeat_ms, (void)fire, (void)arg;
+        return NULL;
+}
+void loop_timer_again(struct loop_timer *timer, int64_t after_ms) { (void)timer, (void)after_ms; }
+void loop_timer_cancel(struct loop_timer **timer) { *timer = NULL; }
+bool loop_is_loop_thread(void) { return true; }
+bool loop_is_worker_thread(void) { return true; }
+bool module_want_is_same_source(const struct module_want *a, const struct module_want *b) { return a == b; }
+void module_event_emit(struct modules *modules, const struct module_event *event) { (void)modules, (void)event; }
+void module_forget_refusals(struct modules *modules, const struct module_want *want) { (void)modules, (void)want; }
+
 /* ---- a module ---- */
 struct module_want { unsigned references; bool has_secret; char url[256]; };
 struct module_waiter { int unused; };

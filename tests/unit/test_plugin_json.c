@@ -18,19 +18,19 @@ static void test_chain_entry(void **state)
         expect_entry("{apiVersion: extensions.istio.io/v1alpha1, kind: WasmPlugin, metadata: {name: authz, namespace: team, resourceVersion: '42'}, spec: {url: 'oci://r.example/a:v1', phase: AUTHZ, priority: 10.0,"
                 " type: NETWORK, match: [{mode: SERVER, ports: [{number: 8080}, {number: 80}]}, {}], pluginName: root, pluginConfig: {a: [1, {b: null}]}, failStrategy: FAIL_OPEN,"
                 " vmConfig: {env: [{name: A, value: x}, {name: B, valueFrom: HOST}]}}}",
-                &(struct plugin_outcome){ PLUGIN_READY, "/m/team/" HEX ".wasm", HEX, "sha256:" HEX, NULL, NULL },
+                &(struct plugin_outcome){ PLUGIN_READY, "/m/team/" HEX ".wasm", HEX, "sha256:" HEX, NULL, NULL, NULL },
                 "{\"kind\":\"WasmPlugin\",\"namespace\":\"team\",\"name\":\"authz\",\"resourceVersion\":\"42\",\"phase\":\"AUTHZ\",\"priority\":10,\"type\":\"NETWORK\","
                 "\"match\":[{\"mode\":\"SERVER\",\"ports\":[{\"number\":8080},{\"number\":80}]},{\"mode\":\"UNDEFINED\",\"ports\":[]}],\"pluginName\":\"root\",\"pluginConfig\":{\"a\":[1,{\"b\":null}]},"
                 "\"env\":[{\"name\":\"A\",\"value\":\"x\"},{\"name\":\"B\",\"valueFrom\":\"HOST\"}],\"failStrategy\":\"FAIL_OPEN\",\"url\":\"oci://r.example/a:v1\",\"sha256\":\"" HEX "\",\"digest\":\"sha256:" HEX "\","
                 "\"path\":\"/m/team/" HEX ".wasm\",\"state\":\"ready\",\"code\":null,\"detail\":null,\"problems\":[]}");
         expect_entry("{apiVersion: extensions.istio.io/v1alpha1, kind: TrafficExtension, metadata: {name: t, resourceVersion: '1'}, spec: {wasm: {url: r.example/a}}}",
-                &(struct plugin_outcome){ PLUGIN_FAILED, NULL, NULL, NULL, "secret_missing", "the Secret is not there" },
+                &(struct plugin_outcome){ PLUGIN_FAILED, NULL, NULL, NULL, "secret_missing", "the Secret is not there", NULL },
                 "{\"kind\":\"TrafficExtension\",\"namespace\":\"default\",\"name\":\"t\",\"resourceVersion\":\"1\",\"phase\":\"UNSPECIFIED\",\"priority\":0,\"type\":\"HTTP\",\"match\":[],\"pluginName\":null,"
                 "\"pluginConfig\":null,\"env\":[],\"failStrategy\":\"FAIL_CLOSE\",\"url\":\"r.example/a\",\"sha256\":null,\"digest\":null,\"path\":null,\"state\":\"failed\",\"code\":\"secret_missing\","
                 "\"detail\":\"the Secret is not there\",\"problems\":[]}");
         /* Refused: what is known from outside is not shown, and every problem is. */
         expect_entry("{apiVersion: extensions.istio.io/v1alpha1, kind: WasmPlugin, metadata: {name: w, resourceVersion: '1'}, spec: {url: 'ftp://x/y', pluginName: ''}}",
-                &(struct plugin_outcome){ PLUGIN_PULLING, "/stale", HEX, NULL, NULL, NULL },
+                &(struct plugin_outcome){ PLUGIN_PULLING, "/stale", HEX, NULL, NULL, NULL, NULL },
                 "{\"kind\":\"WasmPlugin\",\"namespace\":\"default\",\"name\":\"w\",\"resourceVersion\":\"1\",\"phase\":\"UNSPECIFIED\",\"priority\":0,\"type\":\"HTTP\",\"match\":[],\"pluginName\":null,"
                 "\"pluginConfig\":null,\"env\":[],\"failStrategy\":\"FAIL_CLOSE\",\"url\":\"ftp://x/y\",\"sha256\":null,\"digest\":null,\"path\":null,\"state\":\"refused\",\"code\":\"bad_request\","
                 "\"detail\":\"spec.pluginName: must not be empty\",\"problems\":[{\"field\":\"spec.pluginName\",\"detail\":\"must not be empty\"},"

@@ -8,7 +8,7 @@
 enum value_kind { VALUE_NULL, VALUE_BOOL, VALUE_INT, VALUE_REAL, VALUE_TEXT, VALUE_LIST, VALUE_MAP };
 struct value;
 
-enum { VALUE_DEPTH_MAX = 32, VALUE_NODES_MAX = 200000 };
+enum { VALUE_DEPTH_MAX = 32, VALUE_NODES_MAX = 200000, VALUE_STREAM_NODES_MAX = 1000000 };
 
 /* One JSON text (RFC 8259): UTF-8, no duplicate members, at most VALUE_DEPTH_MAX deep and VALUE_NODES_MAX nodes, nothing after it; NUL in texts refused.
    `code` is the error's code; its text has line and column, never the content. */
@@ -18,6 +18,8 @@ bool yaml_parse(const char *text, size_t size_bytes, enum error_code code, struc
 /* One TOML document (1.0) of tables, strings on one line, booleans, whole decimal numbers, arrays and inline tables; floats, dates, other numbers, strings over several lines and
    arrays of tables are refused. Members keep the order in which their table first appears. */
 bool toml_parse(const char *text, size_t size_bytes, enum error_code code, struct value **ret_value, struct error *err);
+/* Every document of a YAML text, as a list; empty ones are left out. Of lines the text's own; VALUE_STREAM_NODES_MAX nodes together. */
+bool yaml_parse_all(const char *text, size_t size_bytes, enum error_code code, struct value **ret_list, struct error *err);
 void value_free(struct value **value);
 
 enum value_kind value_get_kind(const struct value *value);

@@ -1,0 +1,81 @@
+/* keeper: its parts, private to keeper.c (what is needed and its state), hold.c (asking and leases) and workloads.c (who needs). Loop only. */
+#pragma once
+#include <stdlib.h>
+#include <string.h>
+#include <wasmcached/loop.h>
+#include <wasmcached/plugin/keeper.h>
+
+enum {
+        KEEPER_RUNNING_MAX = 64, KEEPER_SLICE_US = 2000, KEEPER_TICK_MS = 250, KEEPER_BACKOFF_FIRST_MS = 10000, KEEPER_BACKOFF_MAX_MS = 300000, KEEPER_GRACE_MS = 3000,
+        KEEPER_ASKED_MAX = 1024, KEEPER_ASKED_KEEP_MS = 3600000, KEEPER_LEASE_ID_BYTES = 40,
+};
+
+/* One namespace's folder of hand-outs. */
+struct folder { char *namespace; uint64_t revision; };
+/* A lease, shared by all items that were given it. */
+struct held { char id[KEEPER_LEASE_ID_BYTES]; unsigned count; int64_t renewed_ms, length_ms, let_go_ms; /* 0 = somebody needs it */ };
+
+/* One plugin's module in one folder. */
+struct item {
+        struct keeper *keeper;
+        struct kept *kept; struct item *next;              /* of the same plugin */
+        struct folder *folder;
+        enum plugin_progress progress;
+        bool is_queued, is_running;
+        struct module_waiter *waiter;
+        struct item *queue_next;
+        struct held *held;
+        char sha256[DIGEST_TEXT_BYTES]; char *digest;      /* of what is held; "" = nothing */
+        enum error_code code; char *detail;                /* of the last try, if it failed */
+        unsigned failures;
+        int64_t due_ms, since_s;                           /* next try, 0 = none; in this state since */
+        uint64_t round;                                    /* of the last one that needed it */
+};
+struct kept { struct plugin *plugin; struct item *items; };
+
+struct pods_source { char *name; struct plugin_pod **pods; size_t count; };
+struct asked { char *key; size_t key_bytes; struct plugin_workload workload; int64_t asked_ms; };
+
+struct keeper {
+        struct keeper_options options;
+        char *root_namespace, *node;
+        struct plugins *plugins;
+        struct map *kept;                                  /* by the plugin's address */
+        struct map *folders, *held;
+        struct item *queue, **queue_end;
+        size_t item_count;
+        unsigned running;
+        struct module_listener *listener;
+        struct loop_timer *work, *tick, *note;
+        bool is_ticking, is_closing;
+        struct map *expected;
+        struct map *pod_sources, *pods_by_uid, *asked;
+        const struct plugin_pod **pods; size_t pod_count;
+        bool round_wanted, round_runs; uint64_t round; size_t round_at; struct asked **round_asked; size_t round_asked_count;
+        struct keeper_watch *watches;
+        uint64_t revision;                                 /* of the resources */
+        size_t resources[3];
+        uint64_t pulled, failed;
+};
+
+/* keeper.c */
+void keeper_changed(struct keeper *keeper, struct folder *folder);          /* tells watches; folder NULL = resources */
+void item_need(struct keeper *keeper, const struct plugin *plugin, const char *namespace);
+void items_sweep(struct keeper *keeper);                                    /* those that the round did not need */
+void keeper_work(struct keeper *keeper);                                    /* soon */
+
+/* hold.c */
+void item_queue(struct item *item);
+void queue_start(struct keeper *keeper);
+void item_stop(struct item *item);                                          /* no longer asks or waits */
+void item_let_go(struct item *item);
+void holds_tick(struct keeper *keeper, int64_t now_ms);
+void holds_happened(void *arg, const struct module_event *event);
+void item_set_state(struct item *item, enum plugin_progress progress, const struct error *err);     /* err NULL = well */
+
+/* workloads.c */
+void round_want(struct keeper *keeper);
+bool round_step(struct keeper *keeper);                                     /* false: there is more to do */
+void asked_sweep(struct keeper *keeper, int64_t now_ms);
+void workloads_init(struct keeper *keeper);
+void workloads_free(struct keeper *keeper);
