@@ -131,10 +131,12 @@ static struct secret *entries_read(const struct reading *secret, const char *mem
 static void config_check(const struct plugin *row, struct claim *claim)
 {
         CLEANUP(docker_config_free) struct docker_config *config = NULL;
-        if (claim->err.code || docker_config_parse(secret_get_text(claim->config), secret_get_size(claim->config), claim->config_kind, &config, &claim->err))
-                return;
-        refuse_within(&claim->err, "Secret %s/%s", row->namespace, row->name);
-        secret_free(&claim->config);
+        if (claim->err.code)
+                secret_free(&claim->config);
+        else if (!docker_config_parse(secret_get_text(claim->config), secret_get_size(claim->config), claim->config_kind, &config, &claim->err)) {
+                refuse_within(&claim->err, "Secret %s/%s", row->namespace, row->name);
+                secret_free(&claim->config);
+        }
 }
 
 static void secret_read(struct batch *batch, const char *file, const struct value *object)

@@ -4,6 +4,7 @@
 #pragma once
 #include <stdint.h>
 #include <wasmcached/base.h>
+#include <wasmcached/module/events.h>
 #include <wasmcached/module/secrets.h>
 #include <wasmcached/module/stats.h>
 
@@ -85,17 +86,6 @@ void module_try_key(struct modules *modules, struct module_want *want, const str
 /* Adds a module file with the name it shall have: an OCI image or url. `fd` is a regular file (taken), JSON answers {"sha256", …}. Grants kind "import". */
 struct module_origin { struct digest manifest, top; };      /* the operator's word for its image and the index above; unset = not known. Only of oci names */
 void module_import(struct modules *modules, const char *url, const struct module_origin *origin_or_null, int fd, module_done done, void *arg);
-
-/* ---- events ---- */
-struct module_event {
-        uint64_t number; int64_t wall_ms; const char *type;                /* pulled refused evicted removed quarantined progress reloaded … */
-        const char *url, *sha256, *digest, *namespace, *code, *detail; uint64_t bytes; int64_t total;
-};
-struct module_listener;
-/* Every event from now on; with `replay` those remembered first (last 1000, no progress). `namespace` NULL = all. */
-struct module_listener *module_listen(struct modules *modules, const char *namespace, bool replay, void (*happened)(void *arg, const struct module_event *event), void *arg);
-void module_unlisten(struct module_listener **listener);
-void module_event_emit(struct modules *modules, const struct module_event *event);         /* for daemon: reloaded … */
 
 /* ---- life ---- */
 struct modules_options {

@@ -32,7 +32,7 @@ def test_get_options_become_the_request(peer, tmp_path):
     ([], 'a command is needed'), (['lss'], 'did you mean "ls"'), (['instpect', 'x'], 'did you mean "inspect"'), (['zzz'], 'help` lists'), (['get'], 'get needs URL'), (['get', 'a', 'b'], '"b" is one argument too many'),
     (['get', 'a', '--sha'], 'did you mean --sha256'), (['get', 'a', '--polcy', 'Always'], 'did you mean --policy'), (['get', 'a', '--policy', 'Never'], 'IfNotPresent Always'), (['ls', '--dry-run'], 'ls has no option --dry-run'),
     (['ls', '-o', 'xml'], 'table json yaml'), (['ls', '-o'], '--output needs a value'), (['gc', '--dry-run=yes'], 'takes no value'), (['get', 'a', '--resource', 'x'], 'NAME@VERSION'),
-    (['get', 'a', '--secret', 's', '--pull-secret-file', 'f'], 'exclude each other'), (['plugins'], 'unknown command'), (['ls', '-x'], 'unknown option -x')])
+    (['get', 'a', '--secret', 's', '--pull-secret-file', 'f'], 'exclude each other'), (['envoy-config'], 'unknown command'), (['ls', '-x'], 'unknown option -x')])
 def test_usage_errors(peer, words, named):
     ran = ctl(peer(answer(body={})), *words)
     assert ran.returncode == 2 and ran.stdout == ''
@@ -177,7 +177,7 @@ def complete(*words):
 
 
 def test_completion():
-    assert complete('re') == ['refresh', 'reload']
+    assert complete('re') == ['resources', 'refresh', 'reload']
     assert complete('get', '--po') == ['--policy']
     assert complete('ls', '-o', '') == ['table', 'json', 'yaml']
     assert complete('get', 'x', '--policy', 'A') == ['Always']

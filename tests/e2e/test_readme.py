@@ -32,6 +32,21 @@ def test_configuration(tmp_path):
     assert (result.returncode, result.stderr) == (0, '')
 
 
+def test_manifests(registry, make_daemon):
+    """The example of plugins from files, with a registry that is here."""
+    from e2e_images import push
+    from e2e_plugins import Folder
+    example = re.search(r'```yaml\n(apiVersion: .*?)```', readme(), re.S)[1]
+    folder = Folder(make_daemon(start=False))
+    folder.daemon.start()
+    folder.put('example.yaml', text=example.replace('registry.example/team/authz:v1', registry.ref(push(registry)[0]).removeprefix('oci://')))
+    entry = folder.await_state('authz', 'ready', namespace='default', label='app=web')
+    assert entry['pluginConfig'] == {'allow': ['GET']} and all(row['state'] == 'accepted' for row in folder.resources())
+    commands = re.search(r'```sh\n(wasmcachectl plugins .*?)```', readme(), re.S)[1]
+    told = [folder.daemon.ctl_good(*line.split('#')[0].split()[1:]) for line in commands.splitlines() if line.startswith('wasmcachectl')]
+    assert 'ready' in told[0] and 'authz' in told[1] and told[2].startswith('verdict: not_reached')
+
+
 def test_commands():
     text = readme()
     known = set(re.findall(r'^  ([a-z-]+) ', output('wasmcachectl', 'help').split('Options')[0], re.M))

@@ -9,6 +9,8 @@
 enum {
         REQUEST_OPTIONS = OPTION_BIT(OPTION_SHA256) | OPTION_BIT(OPTION_POLICY) | OPTION_BIT(OPTION_SECRET) | OPTION_BIT(OPTION_PULL_SECRET_FILE) | OPTION_BIT(OPTION_NAMESPACE) |
                 OPTION_BIT(OPTION_KEY) | OPTION_BIT(OPTION_TIMEOUT) | OPTION_BIT(OPTION_RESOURCE),
+        WORKLOAD_OPTIONS = OPTION_BIT(OPTION_NAMESPACE) | OPTION_BIT(OPTION_LABEL) | OPTION_BIT(OPTION_DIRECTION) | OPTION_BIT(OPTION_PORT) | OPTION_BIT(OPTION_TYPE) |
+                OPTION_BIT(OPTION_SERVICE) | OPTION_BIT(OPTION_SERVICE_ENTRY),
 };
 
 const struct command command_rows[] = {
@@ -24,8 +26,15 @@ const struct command command_rows[] = {
         { "ls", "", "list the modules that are here", 0, 0, 0, SOCKET_ANY, command_ls, { "ls", "ls -o json | jq -r '.modules[].path'" }, NULL },
         { "inspect", "REF|SHA", "everything known of one module", 1, 1, 0, SOCKET_ADMIN, command_inspect,
           { "inspect registry.example/team/authz:v1", "inspect 4a1f09c2  # a unique prefix of 8 or more" }, NULL },
-        { "explain", "URL", "tell why a request would hit, miss or be refused", 1, 1, REQUEST_OPTIONS, SOCKET_ADMIN, command_explain,
-          { "explain registry.example/team/authz:v1 -n team-a --secret pull" },
+        { "plugins", "", "the chain of WasmPlugins of a workload", 0, 0, WORKLOAD_OPTIONS, SOCKET_ANY, command_plugins,
+          { "plugins -n team-a -l app=web", "plugins -n team-a -l app=web --direction inbound --port 8080 -o json" },
+          "In the order in which they run. On a socket of one namespace -n is not needed." },
+        { "resources", "", "the WasmPlugins and TrafficExtensions that were read, with their problems", 0, 0,
+          OPTION_BIT(OPTION_NAMESPACE) | OPTION_BIT(OPTION_ALL_NAMESPACES), SOCKET_ADMIN, command_resources, { "resources -A", "resources -n team-a" },
+          "Of all namespaces without -n. Files, Secrets and Pods are listed where something is wrong with them; files only without -n." },
+        { "explain", "[URL]", "tell why a request would hit, miss or be refused, or why a plugin reaches a workload or not", 0, 1,
+          REQUEST_OPTIONS | WORKLOAD_OPTIONS | OPTION_BIT(OPTION_PLUGIN), SOCKET_ADMIN, command_explain,
+          { "explain registry.example/team/authz:v1 -n team-a --secret pull", "explain --plugin istio-system/authz -n team-a -l app=web" },
           "Nothing is changed and no registry is asked. The exit status is 0 whenever there is an explanation." },
         { "refresh", "[URL...]", "forget refusals and ask the source again, of every reference without URL", 0, ARGUMENTS_MAX, 0, SOCKET_ADMIN, command_refresh,
           { "refresh registry.example/team/authz:v1", "refresh" }, NULL },

@@ -10,7 +10,8 @@
 /* ---- options: one table (options.c) ---- */
 enum option {
         OPTION_OUTPUT, OPTION_SOCKET, OPTION_HELP, OPTION_SHA256, OPTION_POLICY, OPTION_SECRET, OPTION_PULL_SECRET_FILE, OPTION_NAMESPACE, OPTION_KEY, OPTION_TIMEOUT,
-        OPTION_RESOURCE, OPTION_NO_PROGRESS, OPTION_DRY_RUN, OPTION_FOLLOW, OPTION_URL, OPTION_VERSION,
+        OPTION_RESOURCE, OPTION_NO_PROGRESS, OPTION_DRY_RUN, OPTION_FOLLOW, OPTION_URL, OPTION_VERSION, OPTION_LABEL,
+        OPTION_DIRECTION, OPTION_PORT, OPTION_TYPE, OPTION_SERVICE, OPTION_SERVICE_ENTRY, OPTION_PLUGIN, OPTION_ALL_NAMESPACES,
         OPTION_COUNT
 };
 #define OPTION_BIT(option) (1u << (option))
@@ -47,7 +48,9 @@ enum { ARGUMENTS_MAX = 64 };
 /* One run of the program. */
 struct ctl {
         const struct command *command;
-        const char *options[OPTION_COUNT];        /* NULL = not given; "" for flags */
+        const char *options[OPTION_COUNT];        /* NULL = not given; "" for flags; the last one of those that may be repeated */
+        struct repeated { enum option option; const char *value; } repeated[ARGUMENTS_MAX];        /* these, in order */
+        unsigned repeated_count;
         const char *arguments[ARGUMENTS_MAX];
         unsigned argument_count;
         enum format format;
@@ -103,6 +106,9 @@ bool output_has_colours(int fd);
 const char *text_member(const struct value *map, const char *name);           /* NULL if absent or no text */
 void format_age(const char *rfc3339, char *ret_text, size_t size_bytes);      /* "5m", "3h", "12d"; "-" of NULL */
 
+/* get.c: the answer to explain, for people. */
+void explain_print(const struct value *answer);
+
 /* progress.c: a bar on stderr while a pull of `url` runs, fed from the events of a second connection. NULL: no terminal, or not wanted. */
 struct progress;
 struct progress *progress_start(const struct ctl *ctl, const char *url);
@@ -133,6 +139,9 @@ bool unbox_layer(int fd, int out_fd, struct error *err);
 /* the commands */
 int command_get(struct ctl *ctl);
 int command_ls(struct ctl *ctl);
+int command_plugins(struct ctl *ctl);
+int command_resources(struct ctl *ctl);
+int explain_plugin(struct ctl *ctl);                      /* explain --plugin */
 int command_inspect(struct ctl *ctl);
 int command_explain(struct ctl *ctl);
 int command_refresh(struct ctl *ctl);

@@ -135,7 +135,7 @@ void wish_write(const struct wish *wish, struct buffer *out)
         json_close_map(&writer);
 }
 
-static void explain_print(const struct value *answer)
+void explain_print(const struct value *answer)
 {
         const struct value *steps = value_get_member(answer, "steps");
         const char *verdict = text_member(answer, "verdict"), *code = text_member(answer, "code");
@@ -162,6 +162,10 @@ int command_explain(struct ctl *ctl)
         CLEANUP(buffer_fini_secret) struct buffer body = { 0 };
         CLEANUP(value_free) struct value *answer = NULL;
 
+        if (ctl->options[OPTION_PLUGIN])
+                return explain_plugin(ctl);
+        if (ctl->argument_count == 0)
+                return report_usage("usage: wasmcachectl explain URL, or explain --plugin NAMESPACE/NAME", "explain needs URL or --plugin");
         int result = wish_make(ctl, &wish);
         if (result != WASMCACHE_OK)
                 return result;

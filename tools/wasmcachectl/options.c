@@ -26,6 +26,14 @@ const struct option_row option_rows[OPTION_COUNT] = {
         [OPTION_FOLLOW] = { "follow", 'f', NULL, "go on until interrupted", NULL },
         [OPTION_URL] = { "url", 0, "URL", "the module's name, instead of the one it has", NULL },
         [OPTION_VERSION] = { "version", 'V', NULL, "version of this program", NULL },
+        [OPTION_LABEL] = { "label", 'l', "KEY=VALUE", "a label of the workload; may be repeated", NULL },
+        [OPTION_DIRECTION] = { "direction", 0, "WAY", "only plugins whose match fits this direction", "inbound outbound gateway" },
+        [OPTION_PORT] = { "port", 0, "NUMBER", "only plugins whose match fits this port", NULL },
+        [OPTION_TYPE] = { "type", 0, "TYPE", "only plugins of this type", "HTTP NETWORK" },
+        [OPTION_SERVICE] = { "service", 0, "NAMESPACE/NAME", "a Service that the workload, a waypoint, serves; may be repeated", NULL },
+        [OPTION_SERVICE_ENTRY] = { "service-entry", 0, "NAMESPACE/NAME", "the same, a ServiceEntry", NULL },
+        [OPTION_PLUGIN] = { "plugin", 0, "NAMESPACE/NAME", "explain why this plugin reaches the workload, or not", NULL },
+        [OPTION_ALL_NAMESPACES] = { "all-namespaces", 'A', NULL, "of all namespaces", NULL },
 };
 
 enum { WORD_MAX = 40, DISTANCE_NEAR = 2 };
@@ -128,6 +136,19 @@ static bool value_allowed(const struct option_row *row, const char *value)
         return !row->values;
 }
 
+/* False after it has said that there are too many. */
+static bool repeated_take(int option, const char *value, struct ctl *ctl)
+{
+        if (option != OPTION_LABEL && option != OPTION_SERVICE && option != OPTION_SERVICE_ENTRY)
+                return true;
+        if (ctl->repeated_count == ARGUMENTS_MAX) {
+                report_usage(NULL, "--%s and its like are given more than %d times", option_rows[option].name, ARGUMENTS_MAX);
+                return false;
+        }
+        ctl->repeated[ctl->repeated_count++] = (struct repeated){ (enum option)option, value };
+        return true;
+}
+
 /* One option at argv[*at]; its value may be the next word. */
 static bool option_take(int argc, char **argv, int *at, struct ctl *ctl)
 {
@@ -155,7 +176,7 @@ static bool option_take(int argc, char **argv, int *at, struct ctl *ctl)
                 return false;
         }
         ctl->options[option] = row->argument ? value : "";
-        return true;
+        return repeated_take(option, value, ctl);
 }
 
 static bool command_take(const char *word, struct ctl *ctl)
