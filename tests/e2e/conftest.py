@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'fake'))
 
 from e2e_daemon import Daemon  # noqa: E402
+from e2e_plugins import Folder  # noqa: E402
 from e2e_servers import NGINX, REGISTRY, Authority, Nginx, Registry, TokenServer, run  # noqa: E402
 
 PASSWORD = 'Gr3at-s3cret-of-the-registry'
@@ -95,3 +96,11 @@ def make_daemon(world):
 @pytest.fixture
 def daemon(make_daemon):
     return make_daemon()
+
+
+@pytest.fixture
+def folder(make_daemon):
+    """A running daemon over an empty folder of manifests."""
+    made = Folder(make_daemon(start=False))
+    made.daemon.start()
+    return made

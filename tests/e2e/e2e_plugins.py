@@ -86,3 +86,7 @@ def target(path, **query):
     """label=['a=b', 'c=d'] is given twice."""
     pairs = [(key, value) for key, values in query.items() for value in (values if isinstance(values, list) else [values])]
     return path + ('?' + urllib.parse.urlencode(pairs) if pairs else '')
+
+
+def events(daemon, kind):
+    return [event for event in map(json.loads, daemon.ask('GET', '/v1/events', to='admin').body.decode().splitlines()) if event['type'] == kind]
