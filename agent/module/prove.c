@@ -13,65 +13,6 @@
 #include <unistd.h>
 #include "prove.h"
 
-/* ---- what was found ---- */
-
-void found_fini(struct found *found)
-{
-        buffer_fini(&found->body);
-        free(found->signature);
-        free(found->log_entry);
-        free(found->where);
-}
-
-struct found *founds_add(struct founds *founds)
-{
-        founds->items = memory_resize(founds->items, founds->count + 1, sizeof *founds->items);
-        struct found *found = &founds->items[founds->count++];
-        *found = (struct found){ 0 };
-        return found;
-}
-
-void founds_fini(struct founds *founds)
-{
-        for (size_t i = 0; i < founds->count; i++)
-                found_fini(&founds->items[i]);
-        free(founds->items);
-        *founds = (struct founds){ 0 };
-}
-
-bool founds_add_row(struct founds *founds, const struct store_evidence *row)
-{
-        size_t form = 0;
-        while (form < TRUST_FORMS && strcmp(trust_form_names[form], row->kind) != 0)
-                form++;
-        struct error err;
-        CLEANUP(value_free) struct value *extra = NULL;
-        const char *signature = NULL, *log_entry = NULL;
-        bool has_certificate = false;
-        bool has_extra = row->extra && *row->extra && strcmp(row->extra, "{}") != 0;
-        if (form == TRUST_FORMS || (has_extra && !json_parse(row->extra, strlen(row->extra), ERROR_INTERNAL, &extra, &err)))
-                return false;
-        if (extra && (!value_read_text(extra, "signature", ERROR_INTERNAL, &signature, &err) || !value_read_text(extra, "logEntry", ERROR_INTERNAL, &log_entry, &err) ||
-                      !value_read_bool(extra, "certificate", ERROR_INTERNAL, &has_certificate, &err)))
-                return false;
-        struct found *found = founds_add(founds);
-        found->target = row->target;
-        found->form = (enum trust_form)form;
-        found->is_stored = true;
-        found->signature = string_copy(signature);
-        found->log_entry = string_copy(log_entry);
-        found->has_certificate = has_certificate;
-        found->where = string_copy(row->where);
-        buffer_append(&found->body, row->body, row->body_bytes);
-        return true;
-}
-
-struct trust_evidence found_get_evidence(const struct found *found)
-{
-        return (struct trust_evidence){ .form = found->form, .body = found->body.data ? found->body.data : "", .body_bytes = found->body.used, .signature = found->signature,
-                                        .log_entry = found->log_entry, .has_certificate = found->has_certificate, .where = found->where };
-}
-
 /* ---- life ---- */
 
 static void proving_begin(struct pull *pull)
@@ -163,66 +104,7 @@ void proving_note_unreachable(struct proving *proving, const struct error *err)
                 proving->unreachable = *err;
 }
 
-/* ---- judging ---- */
-
-static void tally(struct proving *proving, const char *format, enum trust_form form, size_t reason)
-{
-        static const char *const formats[TRUST_FORMS] = {
-                [TRUST_FORM_BUNDLE] = "cosign-bundle", [TRUST_FORM_SIMPLE] = "cosign-simple", [TRUST_FORM_EMBEDDED] = "wasm-embedded",
-                [TRUST_FORM_SIDECAR_BUNDLE] = "sigstore-bundle", [TRUST_FORM_SIDECAR_SIG] = "raw", [TRUST_FORM_SIDECAR_LEGACY] = "legacy-bundle",
-                [TRUST_FORM_SIDECAR_MINISIG] = "minisign",
-        };
-        size_t row = 0;
-        const char *name = format ? format : form < TRUST_FORMS ? formats[form] : module_proof_names[0];
-        while (row + 1 < MODULE_PROOFS && strcmp(module_proof_names[row], name) != 0)
-                row++;
-        proving->tallies[row][reason]++;
-}
-
-static bool judge_one(struct pull *pull, size_t demand, const struct trust_target *target, const struct trust_evidence *evidence, struct trust_proof *ret_proof)
-{
-        struct proving *proving = pull->proving;
-        struct trust_failure failure = TRUST_FAILURE_NONE;
-        struct trust_demand asked = { .keys = proving->demands->items[demand].keys, .policy = proving->demands->items[demand].policy };
-        if (trust_judge(&asked, target, evidence, &proving->budget, ret_proof, &failure)) {
-                tally(proving, ret_proof->format, evidence->form, 0);
-                return true;
-        }
-        /* A module without a signature section is no miss: it is one more place that was looked at. */
-        if (failure.reason < TRUST_REASONS && (evidence->form != TRUST_FORM_EMBEDDED || failure.reason != TRUST_ABSENT))
-                tally(proving, NULL, evidence->form, 1 + (size_t)failure.reason);
-        trust_failure_note(&proving->failures[demand], &failure);
-        return false;
-}
-
-struct judged_as { enum proof_scope scope; const struct digest *target; size_t demand, found; };
-
-static void note_proof(struct pull *pull, const struct judged_as *as, struct trust_proof *proof, const struct trust_evidence *evidence)
-{
-        struct proving *proving = pull->proving;
-        proving->met[as->demand] = true;
-        proving->proofs = memory_resize(proving->proofs, proving->proof_count + 1, sizeof *proving->proofs);
-        proving->proofs[proving->proof_count++] = (struct proven){
-                .scope = as->scope, .target = *as->target, .demand = as->demand, .proof = *proof, .where = string_copy(evidence->where), .form = evidence->form, .found = as->found,
-        };
-}
-
-void proving_judge(struct pull *pull, enum proof_scope scope, const struct trust_target *target, const struct digest *remembered_as)
-{
-        struct proving *proving = pull->proving;
-        for (size_t demand = 0; demand < proving->demands->count; demand++)
-                /* In order of form, the better kept first ([sig] 9.1). */
-                for (enum trust_form form = 0; form < TRUST_FORMS && !proving->met[demand]; form++)
-                        for (size_t i = 0; i < proving->founds.count && !proving->met[demand]; i++) {
-                                const struct found *found = &proving->founds.items[i];
-                                struct trust_proof proof = { 0 };
-                                if (found->form != form || !digest_equal(&found->target, remembered_as))
-                                        continue;
-                                struct trust_evidence evidence = found_get_evidence(found);
-                                if (judge_one(pull, demand, target, &evidence, &proof))
-                                        note_proof(pull, &(struct judged_as){ scope, remembered_as, demand, i }, &proof, &evidence);
-                        }
-}
+/* ---- manifests ---- */
 
 static struct trust_target manifest_target(const struct pull *pull, const struct digest *digest, bool is_child)
 {
@@ -329,12 +211,10 @@ static void judge_within(struct pull *pull, const struct mapped *module)
         proving->judged_module = pull->module;
         struct trust_evidence evidence = { .form = TRUST_FORM_EMBEDDED, .where = "a section of the module itself" };
         for (size_t i = 0; i < proving->demands->count; i++) {
-                struct trust_proof proof = { 0 };
                 const struct trust_policy_options *policy = trust_policy_get_options(proving->demands->items[i].policy);
                 if (proving->met[i] || !(policy->formats & (1u << TRUST_EMBEDDED | 1u << TRUST_WASMSIGN1)) || (policy->requires_top_level && pull->want->kind == WANT_OCI))
                         continue;
-                if (judge_one(pull, i, &target, &evidence, &proof))
-                        note_proof(pull, &(struct judged_as){ PROOF_OF_MODULE, &pull->module, i, SIZE_MAX }, &proof, &evidence);
+                proving_judge_one(pull, &(struct judged_as){ PROOF_OF_MODULE, &pull->module, i, SIZE_MAX }, &target, &evidence);
         }
         proving_note_looked(proving, "signature sections of the module");
 }
@@ -455,9 +335,11 @@ bool prove_body(struct pull *pull, bool is_module, struct error *err)
 static void judge_detached(struct pull *pull, const struct mapped *module)
 {
         struct trust_target target = { .kind = TRUST_TARGET_MODULE, .digest = pull->module, .bytes = module->bytes, .size_bytes = module->size_bytes };
-        for (size_t i = 0; i < pull->proving->founds.count; i++)
-                if (pull->proving->founds.items[i].form == TRUST_FORM_SIDECAR_SIG) {
-                        pull->proving->founds.items[i].target = pull->module;
+        struct founds *founds = &pull->proving->founds;
+        for (size_t i = 0; i < founds->count; i++)
+                if (founds->items[i].form == TRUST_FORM_SIDECAR_SIG) {
+                        founds->items[i].target = pull->module;
+                        founds->items[i].judged = FOUND_NEW;       /* about the module now */
                         proving_judge(pull, PROOF_OF_FILE, &target, &pull->module);
                 }
 }
@@ -578,14 +460,14 @@ bool proving_refuse(struct pull *pull, struct error *err)
         if (cancel_is_triggered(pull->cancel))
                 return refuse(err, ERROR_BUSY, "%s: the look-up of signatures was cancelled", pull->want->name);
         if (proving->unreachable.code != ERROR_NONE) {
-                tally(proving, NULL, TRUST_FORMS, 1 + TRUST_UNREACHABLE);
+                proving_tally(proving, NULL, TRUST_FORMS, 1 + TRUST_UNREACHABLE);
                 refuse(err, ERROR_SIGNATURE_UNREACHABLE, "%s: %s: signatures could not be looked up: %s; nothing is handed out unverified (key %s%s)", what,
                        trust_reason_names[TRUST_UNREACHABLE], proving->unreachable.text, keys, asker);
                 err->retry_after_s = proving->unreachable.retry_after_s;
                 return false;
         }
         if (failure->reason >= TRUST_ABSENT) {
-                tally(proving, NULL, TRUST_FORMS, 1 + TRUST_ABSENT);
+                proving_tally(proving, NULL, TRUST_FORMS, 1 + TRUST_ABSENT);
                 return refuse(err, ERROR_SIGNATURE_MISSING, "%s: %s: there is no signature (looked at: %s); sign it with key %s%s", what, trust_reason_names[TRUST_ABSENT], looked,
                               keys, asker);
         }

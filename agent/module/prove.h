@@ -14,11 +14,14 @@ struct found {
         struct buffer body;
         char *signature, *log_entry, *where;
         bool has_certificate, is_stored;
+        enum { FOUND_NEW, FOUND_JUDGED_BLIND /* without the bytes of the target */, FOUND_JUDGED } judged;
         struct digest id;                         /* of the stored row, where somebody asked for it */
 };
 struct founds { struct found *items; size_t count; uint64_t bytes; };
 void found_fini(struct found *found);
 struct found *founds_add(struct founds *founds);                   /* zeroed */
+/* Takes what `found` has; false (and frees it) when the same is there already. */
+bool founds_take(struct founds *founds, struct found *found);
 void founds_fini(struct founds *founds);
 /* A copy of a stored row; false (and nothing added) when it is of no form that is known. */
 bool founds_add_row(struct founds *founds, const struct store_evidence *row);
@@ -44,6 +47,9 @@ struct proving {
 };
 void proving_free(struct proving **proving);
 bool proving_is_done(const struct proving *proving);               /* every demand is met */
+struct judged_as { enum proof_scope scope; const struct digest *target; size_t demand, found /* SIZE_MAX: the module itself */; };
+bool proving_judge_one(struct pull *pull, const struct judged_as *as, const struct trust_target *target, const struct trust_evidence *evidence);
+void proving_tally(struct proving *proving, const char *format, enum trust_form form, size_t reason);      /* format NULL: that of the form */
 /* Judges everything found about `target` under every demand that is not met. */
 void proving_judge(struct pull *pull, enum proof_scope scope, const struct trust_target *target, const struct digest *remembered_as);
 void proving_note_looked(struct proving *proving, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -244,10 +244,8 @@ static void look_end(struct pull *pull, struct look *look)
         }
         if (look->err.code != ERROR_NONE)
                 proving_note_unreachable(proving, &look->err);
-        for (size_t i = 0; i < look->founds.count; i++) {
-                *founds_add(&proving->founds) = look->founds.items[i];
-                proving->has_news = true;
-        }
+        for (size_t i = 0; i < look->founds.count; i++)
+                proving->has_news |= founds_take(&proving->founds, &look->founds.items[i]);
         free(look->founds.items);
         cancel_free(&look->cancel);
 }

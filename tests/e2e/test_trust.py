@@ -40,8 +40,9 @@ def test_one_sentence(daemon, registry, keys):
     image.sign(sign_bundle, key)
     said = daemon.bad(image.url, 'signature_invalid', 422, verificationKey=other.pem)
     assert 'sig_other_key' in said and other.fingerprint[:16] in said and key.hint in said and image.target['digest'] in said and '\n' not in said
+    assert 'more that do not do' not in said                   # one signature is one, wherever it was seen
     assert daemon.good(image.url, verificationKey=key.pem)['source'] == 'pulled'
-    assert daemon.bad(image.url, 'signature_invalid', verificationKey=other.pem)
+    assert daemon.bad(image.url, 'signature_invalid', verificationKey=other.pem) == said
     assert 'sig_other_digest' in daemon.bad(moved(registry, image, key).url, 'signature_invalid', verificationKey=key.pem)
     for text in ('x', '-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n', body_of(key.path).decode()):
         said = daemon.bad(image.url, 'bad_key', 400, verificationKey=text)
@@ -54,6 +55,19 @@ def moved(registry, image, key):
     copy = Signed(registry)
     copy.sign(sign_simple, key, payload=signing.simple_payload(image.target['digest']))
     return copy
+
+
+def test_nearest_miss(daemon, registry, keys):
+    """Of many that do not do, the nearest is told, and how many more there are."""
+    key, other, image = keys(), keys('other'), Signed(registry)
+
+    def form(repo, target, signer):
+        payloads = [signing.simple_payload(target['digest']), signing.simple_payload('sha256:' + '0' * 64)]
+        layers = [signing.simple_layer(repo, payloads[0], other.sign(payloads[0])), signing.simple_layer(repo, payloads[1], signer.sign(payloads[1])), signing.simple_layer(repo, payloads[0], b'x')]
+        return signing.classic_manifest(repo, layers, signing.signature_tag(target))
+    image.sign(form, key)
+    said = daemon.bad(image.url, 'signature_invalid', verificationKey=key.pem)
+    assert 'sig_other_digest' in said and '; 2 more that do not do' in said
 
 
 def test_two_keys_in_one_field(daemon, registry, keys):
