@@ -120,7 +120,10 @@ static bool verifier_check(const struct binding *binding, const struct value *si
 /* What a hash is over when nothing but "the artifact" is logged: for DSSE that is the PAE. */
 static struct span artifact(const struct binding *binding)
 {
-        return binding->logged->pae.size_bytes > 0 ? binding->logged->pae : binding->logged->content;
+        const struct logged *logged = binding->logged;
+        bool is_dsse = logged->pae.size_bytes > 0;
+
+        return is_dsse ? logged->pae : logged->content;
 }
 
 static bool hashedrekord_v1(const struct binding *binding, const struct value *spec, struct error *err)
