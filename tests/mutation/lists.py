@@ -46,6 +46,7 @@ SOUND = 'OpenSSL and libsodium do not fail here for a key that was loaded; the c
 EQUIVALENT = [
     ('key.c', 'rsa_check', 'EVP_PKEY_get_bn_param(key->pkey, OSSL_PKEY_PARAM_RSA_E, &exponent) != 1', SOUND),
     ('key.c', 'ed25519_check', 'EVP_PKEY_get_raw_public_key(key->pkey, key->ed25519, &size) != 1', SOUND),
+    ('key.c', 'is_canonical', '(size_t)size == der.size_bytes', 'of two DER texts of other sizes the lengths in their first bytes differ; the check is there for memcmp'),
     ('key.c', 'fingerprint_make|key_load_pkcs1', 'size < 0', NO_MEMORY),
     ('pem.c', 'refuse_base64', '!base64_take(text, length, BASE64_STANDARD, TRUST_KEY_TEXT_MAX, &bytes, &size)', 'nothing is decoded then, and of nothing nothing is known: the same answer'),
     ('pem.c', 'body_read', '!buffer_append(&body, line, length)', NO_MEMORY),
