@@ -15,7 +15,7 @@ enum { RECEIVE_BYTES = 256 << 10, POLL_MS = 1000, CA_BYTES_MAX = 4 << 20, CONNEC
 
 const char *method_name(enum fetch_method method)
 {
-        static const char *const names[] = { [FETCH_GET] = "GET", [FETCH_HEAD] = "HEAD", [FETCH_POST] = "POST" };
+        static const char *const names[] = { [FETCH_GET] = "GET", [FETCH_HEAD] = "HEAD", [FETCH_POST] = "POST", [FETCH_PATCH] = "PATCH" };
         return names[method];
 }
 
@@ -141,6 +141,12 @@ static void headers_free(struct curl_slist **list)
         curl_slist_free_all(*list);
 }
 
+static char *authority_format(const struct url *url)
+{
+        bool v6 = strchr(url->host, ':') != NULL;
+        return string_format("%s%s%s:%u", v6 ? "[" : "", url->host, v6 ? "]" : "", url->port);
+}
+
 static struct curl_slist *headers_make(struct hop *hop)
 {
         const struct fetch_request *request = hop->request;
@@ -155,11 +161,15 @@ static struct curl_slist *headers_make(struct hop *hop)
                 header_add(&list, "Accept", "*/*");
         if (hop->authorization)
                 header_add(&list, "Authorization", hop->authorization);
-        if (request->method == FETCH_POST)
+        if (request->method == FETCH_POST || request->method == FETCH_PATCH)
                 header_add(&list, "Content-Type", request->body_type ? request->body_type : "application/octet-stream");
         for (size_t i = 0; hop->endpoint && i < hop->endpoint->header_count; i++)
                 if (!hop->authorization || strcasecmp(hop->endpoint->headers[i].name, "Authorization") != 0)
                         header_add(&list, hop->endpoint->headers[i].name, hop->endpoint->headers[i].value);
+        if (request->tls && request->tls->server_name) {
+                CLEANUP(cleanup_free) char *authority = authority_format(hop->url);
+                header_add(&list, "Host", authority);
+        }
         if (hop->range_from >= 0) {
                 char range[40];
                 snprintf(range, sizeof range, "bytes=%lld-", (long long)hop->range_from);
@@ -199,10 +209,48 @@ static bool set_ca(struct hop *hop, const char *const *paths, struct error *err)
         return true;
 }
 
-/* What the options say of the host wins over what the asker says of the endpoint. */
+static void set_blob(CURL *easy, CURLoption option, const char *text)
+{
+        struct curl_blob blob = { (void *)(uintptr_t)text, text ? strlen(text) : 0, CURL_BLOB_COPY };
+        if (text)
+                curl_easy_setopt(easy, option, &blob);
+}
+
+/* TLS asks for the certificate of another name than the one that is connected to: to libcurl the name is the host, and the host is only where it connects. */
+static bool set_server_name(struct hop *hop, const char *name, struct error *err)
+{
+        CLEANUP(cleanup_free) char *authority = authority_format(hop->url);
+        CLEANUP(cleanup_free) char *route = string_format("::%s", authority);
+        CURLU *handle = curl_url();
+        char *text = NULL;
+        bool good = handle && curl_url_set(handle, CURLUPART_URL, hop->url->text, 0) == CURLUE_OK && curl_url_set(handle, CURLUPART_HOST, name, 0) == CURLUE_OK &&
+                    curl_url_get(handle, CURLUPART_URL, &text, 0) == CURLUE_OK && curl_easy_setopt(hop->slot->easy, CURLOPT_URL, text) == CURLE_OK;
+        curl_free(text);
+        curl_url_cleanup(handle);
+        hop->connect_to = good ? curl_slist_append(NULL, route) : NULL;
+        curl_easy_setopt(hop->slot->easy, CURLOPT_CONNECT_TO, hop->connect_to);
+        return hop->connect_to || refuse(err, ERROR_BAD_REQUEST, "the server name that the certificate must have is no host name");
+}
+
+static bool set_tls_own(struct hop *hop, const struct fetch_tls *tls, struct error *err)
+{
+        CURL *easy = hop->slot->easy;
+        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, tls->skip_verify ? 0L : 1L);
+        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, tls->skip_verify ? 0L : 2L);
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+        set_blob(easy, CURLOPT_CAINFO_BLOB, tls->ca);
+        set_blob(easy, CURLOPT_SSLCERT_BLOB, tls->client_certificate);
+        set_blob(easy, CURLOPT_SSLKEY_BLOB, tls->client_key);
+        return !tls->server_name || set_server_name(hop, tls->server_name, err);
+}
+
+/* What the options say of the host wins over what the asker says of the endpoint, what is given with the request over both. */
 static bool set_tls(struct hop *hop, struct error *err)
 {
         CURL *easy = hop->slot->easy;
+        curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+        if (hop->request->tls)
+                return set_tls_own(hop, hop->request->tls, err);
         const struct host *host = client_find_host(hop->client, hop->url);
         const char *const named_ca[] = { host ? host->ca : NULL, NULL };
         struct fetch_endpoint named = { .ca = named_ca }, none = { 0 };
@@ -213,7 +261,6 @@ static bool set_tls(struct hop *hop, struct error *err)
         }
         const struct fetch_endpoint *endpoint = host && host_is_told(host) ? &named : hop->endpoint ? hop->endpoint : &none;
         bool verify = !endpoint->skip_verify;
-        curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, verify ? 1L : 0L);
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, verify ? 2L : 0L);
         if (endpoint->client_certificate) {
@@ -242,10 +289,12 @@ static void set_method(struct hop *hop)
         CURL *easy = hop->slot->easy;
         if (hop->request->method == FETCH_HEAD) {
                 curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
-        } else if (hop->request->method == FETCH_POST) {
+        } else if (hop->request->method != FETCH_GET) {
                 const char *body = hop->request->body ? hop->request->body : "";
                 curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(body));
                 curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body);
+                if (hop->request->method == FETCH_PATCH)
+                        curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, "PATCH");
         }
 }
 
@@ -298,11 +347,13 @@ static bool clocks_check(struct hop *hop, enum hop_end *ret_end, int *ret_wait_m
                 wait_ms = hop->request->deadline_ms - now_ms < wait_ms ? hop->request->deadline_ms - now_ms : wait_ms;
         }
         if (hop->connected) {
-                int64_t left_ms = hop->moved_ms + hop->client->progress_timeout_ms - now_ms;
+                const int64_t *own_ms = hop->request->progress_timeout_ms;
+                int64_t most_ms = own_ms ? *own_ms : hop->client->progress_timeout_ms;
+                int64_t left_ms = hop->moved_ms + most_ms - now_ms;
                 if (left_ms <= 0) {
-                        clock_format_duration(hop->client->progress_timeout_ms, text, sizeof text);
+                        clock_format_duration(most_ms, text, sizeof text);
                         *ret_end = HOP_BROKEN;
-                        return refuse(err, ERROR_UPSTREAM_UNREACHABLE, "stalled: not a byte for %s (pull.progress_timeout)", text);
+                        return refuse(err, ERROR_UPSTREAM_UNREACHABLE, "stalled: not a byte for %s%s", text, own_ms ? "" : " (pull.progress_timeout)");
                 }
                 wait_ms = left_ms < wait_ms ? left_ms : wait_ms;
         }
@@ -371,8 +422,10 @@ enum hop_end hop_run(struct hop *hop, struct error *err)
         hop->proxy = proxy_rules_choose(&hop->client->proxies, hop->url);
         fetch_response_free(&hop->response);
         hop->response = response_new(hop->url->text);
-        if (!literal_check(hop, err) || !set_options(hop, headers, err))
+        if (!literal_check(hop, err) || !set_options(hop, headers, err)) {
+                curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
                 return HOP_REFUSED;
+        }
         if (curl_multi_add_handle(hop->slot->multi, easy) != CURLM_OK) {
                 refuse(err, ERROR_INTERNAL, "libcurl takes no more work");
                 return HOP_REFUSED;
@@ -390,6 +443,8 @@ enum hop_end hop_run(struct hop *hop, struct error *err)
         curl_multi_remove_handle(hop->slot->multi, easy);
         curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
         curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+        curl_easy_setopt(easy, CURLOPT_CONNECT_TO, NULL);
+        curl_slist_free_all(TAKE(hop->connect_to));
         return end;
 }
 

@@ -37,6 +37,7 @@ struct hop {
         char blocked[160];                     /* the last address that the filter refused, and why */
         char curl_text[CURL_ERROR_SIZE];
         const char *proxy;
+        struct curl_slist *connect_to;         /* where the name in the certificate is not the host's */
 };
 
 enum hop_end hop_run(struct hop *hop, struct error *err);

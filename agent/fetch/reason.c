@@ -113,7 +113,25 @@ static void blocked_tell(struct hop *hop, struct error *err)
         refuse(err, ERROR_DENIED, "%s; if that is meant to be reached, list its network in network.allow", hop->blocked);
 }
 
-bool reason_tell(struct hop *hop, CURLcode code, struct error *err)
+/* Where the request has its own trust (struct fetch_tls) no key of `registries` helps; a kubeconfig calls them so. */
+static void names_adapt(struct error *err)
+{
+        static const struct { const char *ours, *theirs; } names[] = {
+                { "registries.<host>.client_certificate and client_key", "client-certificate and client-key" },
+                { "registries.<host>.client_*", "client-certificate and client-key" },
+                { "registries.<host>.ca", "certificate-authority" },
+                { "registries.<host>.plain_http", "http:// in the server's URL" },
+        };
+        for (size_t i = 0; i < COUNT_OF(names); i++) {
+                char *at = strstr(err->text, names[i].ours);
+                if (!at)
+                        continue;
+                CLEANUP(cleanup_free) char *rest = string_copy(at + strlen(names[i].ours));
+                snprintf(at, sizeof err->text - (size_t)(at - err->text), "%s%s", names[i].theirs, rest);
+        }
+}
+
+static bool words_find(struct hop *hop, CURLcode code, struct error *err)
 {
         if (hop->addresses_blocked > 0 && hop->addresses_tried == 0) {
                 blocked_tell(hop, err);
@@ -139,4 +157,12 @@ bool reason_tell(struct hop *hop, CURLcode code, struct error *err)
         }
         refuse(err, row->error, "%s%s%s%s", row->words, shown[0] ? " (" : "", shown, shown[0] ? ")" : "");
         return row->again;
+}
+
+bool reason_tell(struct hop *hop, CURLcode code, struct error *err)
+{
+        bool again = words_find(hop, code, err);
+        if (hop->request->tls)
+                names_adapt(err);
+        return again;
 }

@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "hop.h"
 
 enum { BACKOFF_FIRST_MS = 500, BACKOFF_MOST_MS = 30000, RETRY_AFTER_MOST_S = 60, PROGRESS_BYTES = 1 << 20 };
@@ -34,6 +35,11 @@ static void run_fini(struct run *run)
         url_fini(&run->original);
         url_fini(&run->current);
         free(run->validator);
+}
+
+static bool has_body(const struct fetch_request *request)
+{
+        return request->method == FETCH_POST || request->method == FETCH_PATCH;
 }
 
 static bool is_redirect(int status)
@@ -92,6 +98,17 @@ static bool head_partial(struct run *run, struct hop *hop, enum hop_body *ret_us
         return length_check(run, total, err);
 }
 
+/* "application/json; charset=utf-8" is application/json */
+static bool type_check(const struct run *run, const struct fetch_response *response, struct error *err)
+{
+        const char *wanted = run->request->accept_type, *type = fetch_response_get_header(response, "Content-Type", 0);
+        char shown[80];
+        if (!wanted || (type && strncasecmp(type, wanted, strlen(wanted)) == 0 && strchr("; \t", type[strlen(wanted)])))
+                return true;
+        return refuse(err, ERROR_UPSTREAM_ERROR, "the answer is of type %s, not %s; is this the right server?",
+                      type ? string_printable(type, strlen(type), shown, sizeof shown) : "(none)", wanted);
+}
+
 static bool head_whole(struct run *run, struct hop *hop, enum hop_body *ret_use, struct error *err)
 {
         int64_t length = -1;
@@ -115,7 +132,7 @@ static bool on_head(struct hop *hop, enum hop_body *ret_use, struct error *err)
         }
         if (status < 200 || status > 299 || run->request->method == FETCH_HEAD)
                 return true;
-        if (!response_check_codings(hop->response, err))
+        if (!response_check_codings(hop->response, err) || !type_check(run, hop->response, err))
                 return false;
         if (status != 206)
                 return head_whole(run, hop, ret_use, err);
@@ -184,7 +201,7 @@ static bool redirect_take(struct run *run, unsigned count, struct error *err)
         int status = run->response->status;
         if (!location)
                 return refuse(err, ERROR_UPSTREAM_ERROR, "a redirect (%d) without Location", status);
-        if (run->request->redirects_max == 0 || run->request->method == FETCH_POST)
+        if (run->request->redirects_max == 0 || has_body(run->request))
                 return refuse(err, ERROR_UPSTREAM_ERROR, "a redirect (%d) where none is followed", status);
         if (count >= run->request->redirects_max)
                 return refuse(err, ERROR_UPSTREAM_ERROR, "more than %u redirects", run->request->redirects_max);
@@ -256,7 +273,7 @@ static bool run_prepare(struct run *run, struct error *err)
 /* How long until the next try; -1 = there is none. */
 static int64_t next_wait_ms(struct run *run, enum hop_end end)
 {
-        if (run->request->no_retry || run->request->method == FETCH_POST)
+        if (run->request->no_retry || has_body(run->request))
                 return -1;
         if (run->received > 0 && !can_resume(run) && !run->sink->restart)
                 return -1;

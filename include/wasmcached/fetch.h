@@ -35,7 +35,7 @@ void fetch_client_unref(struct fetch_client **client);                     /* th
 /* Is http:// (without TLS) allowed for this host[:port]; is TLS used by default. In memory. */
 bool fetch_client_is_plain(const struct fetch_client *client, const char *host);
 
-enum fetch_method { FETCH_GET, FETCH_HEAD, FETCH_POST };
+enum fetch_method { FETCH_GET, FETCH_HEAD, FETCH_POST, FETCH_PATCH };
 struct fetch_header { const char *name, *value; };
 
 /* How one endpoint is reached, where its asker knows more of it than the options, which win where they speak of the host. Holds for the origin of the url alone. */
@@ -47,16 +47,27 @@ struct fetch_endpoint {
         int64_t connect_timeout_ms;       /* 0 = as the options say */
 };
 
+/* Trust and identity of one request out of memory, in the place of all that is configured for its host. PEM texts; NULL where there is none. */
+struct fetch_tls {
+        const char *ca;                   /* these CAs and no others; NULL = the system's */
+        const char *client_certificate, *client_key;
+        const char *server_name;          /* what the certificate must be for, where that is not the URL's host */
+        bool skip_verify;
+};
+
 struct fetch_request {
         enum fetch_method method;
         const char *url;                  /* absolute http(s) */
         const struct fetch_header *headers; size_t header_count;
         const char *authorization;        /* value of Authorization or NULL; dropped for good when a redirect changes scheme, host or port; given again when one leads back */
         const struct fetch_endpoint *endpoint;                             /* NULL: nothing but the options */
-        const char *body, *body_type;     /* POST */
+        const char *body, *body_type;     /* POST, PATCH */
+        const struct fetch_tls *tls;      /* NULL = as configured for the host */
+        const char *accept_type;          /* a 2xx of another media type is ERROR_UPSTREAM_ERROR before a byte of it reaches the sink; NULL = any */
         uint64_t size_limit;              /* of a successful body; more = ERROR_TOO_LARGE, never cut */
         int64_t size_expected;            /* -1 unknown; a Content-Length or a length that differs = ERROR_CHECKSUM_MISMATCH ("N bytes instead of M") */
         int64_t deadline_ms;              /* clock_get_ms() value, 0 = none; over all tries: ERROR_TIMEOUT */
+        const int64_t *progress_timeout_ms;        /* NULL = the client's; looked at anew while the body comes: the sink may change it (a stream that is silent by nature) */
         unsigned redirects_max;           /* 0 = a redirect is an error */
         bool no_retry;                    /* else GET and HEAD are retried on 408, 429, 500, 502, 503, 504 and transport errors */
         bool resume;                      /* a broken body goes on by Range at the original URL (416, 200 or a wrong Content-Range: restart) */

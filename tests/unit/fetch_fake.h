@@ -1,4 +1,4 @@
-/* fetch_fake: starts tests/fake/registry.py beside a unit test and talks to it; the server ends with the test, however that ends. */
+/* fetch_fake: starts tests/fake/registry.py (or another script there) beside a unit test and talks to it; the server ends with the test, however that ends. */
 #pragma once
 #include <signal.h>
 #include <stdio.h>
@@ -11,21 +11,23 @@
 struct fake { pid_t pid; int in; unsigned port, other, tls; };
 
 /* From the top folder, or from wherever the test program lies (build/<variant>/tests/unit). */
-static const char *fake_script(void)
+static const char *fake_script(const char *name)
 {
         static char path[4096];
-        if (access("tests/fake/registry.py", R_OK) == 0)
-                return "tests/fake/registry.py";
-        ssize_t length = readlink("/proc/self/exe", path, sizeof path - 64);
+        snprintf(path, sizeof path, "tests/fake/%s", name);
+        if (access(path, R_OK) == 0)
+                return path;
+        ssize_t length = readlink("/proc/self/exe", path, sizeof path - 128);
         assert_true(length > 0);
         path[length] = '\0';
         *strrchr(path, '/') = '\0';
-        strcat(path, "/../../../../tests/fake/registry.py");
+        strcat(path, "/../../../../tests/fake/");
+        strcat(path, name);
         return path;
 }
 
 /* Up to five further arguments, ended by NULL. */
-static struct fake fake_start(const char *const arguments[6])
+static struct fake fake_start_script(const char *name, const char *const arguments[6])
 {
         int in[2], out[2];
         assert_int_equal(pipe(in), 0);
@@ -37,7 +39,7 @@ static struct fake fake_start(const char *const arguments[6])
                 dup2(out[1], 1);
                 for (int fd = 3; fd < 256; fd++)
                         close(fd);
-                const char *argv[10] = { "python3", fake_script(), "--until-eof" };
+                const char *argv[10] = { "python3", fake_script(name), "--until-eof" };
                 for (int i = 0; arguments && arguments[i]; i++)
                         argv[3 + i] = arguments[i];
                 execvp("python3", (char *const *)(uintptr_t)argv);
@@ -52,6 +54,11 @@ static struct fake fake_start(const char *const arguments[6])
         assert_true(sscanf(line, "ready %u %u %u", &fake.port, &fake.other, &fake.tls) >= 2);
         fclose(stream);
         return fake;
+}
+
+__attribute__((unused)) static struct fake fake_start(const char *const arguments[6])
+{
+        return fake_start_script("registry.py", arguments);
 }
 
 static void fake_stop(struct fake *fake)

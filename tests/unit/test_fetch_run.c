@@ -349,6 +349,66 @@ static void test_methods(void **state)
         assert_int_equal(log_count("\"method\""), 1);
 }
 
+static void test_patch(void **state)
+{
+        (void)state;
+        struct error err = { 0 };
+        CLEANUP(cleanup_free) char *url = string_format("http://127.0.0.1:%u/files/plugin.wasm", fake.port), *busy = string_format("http://127.0.0.1:%u/files/status-503", fake.port);
+        CLEANUP(fetch_response_free) struct fetch_response *response = NULL, *failed = NULL;
+        struct fetch_request request = { .method = FETCH_PATCH, .url = url, .size_limit = 1 << 20, .size_expected = -1, .body_type = "application/merge-patch+json", .body = "{\"a\":1}" };
+        log_clear();
+        assert_true(fetch_run(client, &request, NULL, &response, &err));
+        assert_int_equal(log_count("\"method\": \"PATCH\""), 1);
+        assert_int_equal(log_count("[\"Content-Type\", \"application/merge-patch+json\"]"), 1);
+        assert_int_equal(log_count("{\\\"a\\\":1}"), 1);
+        log_clear();
+        request.url = busy;
+        assert_true(fetch_run(client, &request, NULL, &failed, &err));     /* not sent twice */
+        assert_int_equal(fetch_response_get_status(failed), 503);
+        assert_int_equal(log_count("\"method\""), 1);
+}
+
+/* What is not of the type that was asked for never reaches the sink. */
+static void test_accept_type(void **state)
+{
+        (void)state;
+        static const struct { const char *type; bool good; } rows[] = { { "application/vnd.oci.image.manifest.v1+json", true }, { "APPLICATION/vnd.oci.image.manifest.v1+JSON", true },
+                                                                        { "application/vnd.oci.image.manifest.v1", false }, { "application/json", false } };
+        CLEANUP(cleanup_free) char *url = string_format("http://127.0.0.1:%u/v2/good/raw/manifests/v1", fake.port);
+        for (size_t i = 0; i < COUNT_OF(rows); i++) {
+                struct error err = { 0 };
+                CLEANUP(probe_fini) struct probe probe = PROBE;
+                CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
+                struct fetch_request request = request_of(url, -1);
+                request.accept_type = rows[i].type;
+                assert_int_equal(fetch_run(client, &request, &probe.sink, &response, &err), rows[i].good);
+                assert_int_equal(probe.bytes.used > 0, rows[i].good);
+                if (rows[i].good)
+                        continue;
+                assert_int_equal(err.code, ERROR_UPSTREAM_ERROR);
+                assert_non_null(strstr(err.text, "is of type application/vnd.oci"));
+        }
+}
+
+/* The request's own patience counts, and says nothing of an option that is not meant. */
+static void test_own_progress_timeout(void **state)
+{
+        (void)state;
+        struct error err = { 0 };
+        CLEANUP(cleanup_free) char *url = mode_url("stalled-after-head");
+        CLEANUP(probe_fini) struct probe probe = PROBE;
+        struct fetch_response *response = NULL;
+        struct fetch_request request = request_of(url, -1);
+        const int64_t own_ms = 1500;
+        int64_t start_ms = clock_get_ms();
+        request.no_retry = true;
+        request.progress_timeout_ms = &own_ms;
+        assert_false(fetch_run(client, &request, &probe.sink, &response, &err));
+        assert_true(clock_get_ms() - start_ms >= own_ms - 100);
+        assert_non_null(strstr(err.text, "stalled: not a byte for 1"));
+        assert_null(strstr(err.text, "pull.progress_timeout"));
+}
+
 static void test_sink_refuses(void **state)
 {
         (void)state;
@@ -593,7 +653,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_modes), cmocka_unit_test(test_resume_bytes), cmocka_unit_test(test_resume_not_wanted), cmocka_unit_test(test_authorization),
-                cmocka_unit_test(test_limits), cmocka_unit_test(test_statuses), cmocka_unit_test(test_methods), cmocka_unit_test(test_sink_refuses),
+                cmocka_unit_test(test_limits), cmocka_unit_test(test_statuses), cmocka_unit_test(test_methods), cmocka_unit_test(test_patch), cmocka_unit_test(test_accept_type),
+                cmocka_unit_test(test_own_progress_timeout), cmocka_unit_test(test_sink_refuses),
                 cmocka_unit_test(test_keep_alive),
                 cmocka_unit_test(test_cancel), cmocka_unit_test(test_deadline), cmocka_unit_test(test_reasons), cmocka_unit_test(test_public_only_apart),
                 cmocka_unit_test(test_proxy),

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -101,17 +102,87 @@ static const struct { struct fake *server; enum ca ca; bool skip_verify, client,
 
 static const struct fetch_endpoint *endpoint;      /* of get() */
 
-static bool get(struct fetch_client *client, const char *url, unsigned *ret_status, struct error *err)
+static bool get_as(struct fetch_client *client, const char *url, const struct fetch_tls *tls, unsigned *ret_status, struct error *err)
 {
         CLEANUP(fetch_response_free) struct fetch_response *response = NULL;
         CLEANUP(buffer_fini) struct buffer body = { 0 };
         struct sink_buffer sink;
         sink_buffer_init(&sink, &body, "file");
-        struct fetch_request request = { .url = url, .size_limit = 1 << 20, .size_expected = -1, .redirects_max = 10, .no_retry = true, .endpoint = endpoint };
+        struct fetch_request request = { .url = url, .size_limit = 1 << 20, .size_expected = -1, .redirects_max = 10, .no_retry = true, .endpoint = endpoint, .tls = tls };
         if (!fetch_run(client, &request, &sink.sink, &response, err))
                 return false;
         *ret_status = (unsigned)fetch_response_get_status(response);
         return true;
+}
+
+static bool get(struct fetch_client *client, const char *url, unsigned *ret_status, struct error *err)
+{
+        return get_as(client, url, NULL, ret_status, err);
+}
+
+static char *file_load(const char *name)
+{
+        CLEANUP(cleanup_free) char *path = file(name);
+        struct buffer text = { 0 };
+        struct error err = { 0 };
+        assert_true(fs_load(AT_FDCWD, path, 1 << 20, &text, &err));
+        return buffer_take(&text);
+}
+
+/* Trust and identity of one request out of memory: nothing that is configured for the host counts. */
+static void test_request_tls(void **state)
+{
+        (void)state;
+        CLEANUP(cleanup_free) char *ca = file_load("ca.pem"), *stranger = file_load("stranger.pem"), *certificate = file_load("client.pem"), *key = file_load("client.key");
+        const struct { struct fake *server; struct fetch_tls tls; const char *piece; } own[] = {
+                { &good,         { .ca = ca },                                                                 NULL },
+                { &good,         { .ca = stranger },                                                           "in certificate-authority" },
+                { &good,         { .ca = NULL },                                                               "in certificate-authority" },
+                { &good,         { .skip_verify = true },                                                      NULL },
+                { &other_name,   { .ca = ca },                                                                 "another host name" },
+                { &other_name,   { .ca = ca, .server_name = "other.test" },                                    NULL },
+                { &good,         { .ca = ca, .server_name = "other.test" },                                    "another host name" },
+                { &good,         { .ca = ca, .server_name = "no host/name" },                                  "no host name" },
+                { &wants_client, { .ca = ca },                                                                 "client certificate" },
+                { &wants_client, { .ca = ca, .client_certificate = certificate, .client_key = key },           NULL },
+                { &wants_client, { .ca = ca, .client_certificate = certificate, .client_key = "rubbish" },     "client-certificate and client-key" },
+        };
+        for (size_t i = 0; i < COUNT_OF(own); i++) {
+                CLEANUP(cleanup_free) char *host = string_format("127.0.0.1:%u", own[i].server->tls), *url = string_format("https://%s/files/plugin.wasm", host);
+                CLEANUP(cleanup_free) char *configured = file("ca.pem");
+                struct fetch_host row = { .host = host, .ca = configured };
+                struct fetch_options options = { .hosts = &row, .host_count = 1, .progress_timeout_ms = 5000 };
+                CLEANUP(fetch_client_unref) struct fetch_client *client = NULL;
+                struct error err = { 0 };
+                unsigned status = 0;
+                assert_true(fetch_client_new(&options, &client, &err));
+                bool done = get_as(client, url, &own[i].tls, &status, &err);
+                print_message("row %zu: %s\n", i, done ? "fetched" : err.text);
+                assert_int_equal(done, own[i].piece == NULL);
+                assert_null(strstr(err.text, "registries."));
+                if (!done)
+                        assert_non_null(strstr(err.text, own[i].piece));
+        }
+}
+
+/* One client, one host: what one request may trust or show, the next does not get by way of a warm connection. */
+static void test_request_tls_apart(void **state)
+{
+        (void)state;
+        CLEANUP(cleanup_free) char *ca = file_load("ca.pem"), *stranger = file_load("stranger.pem"), *certificate = file_load("client.pem"), *key = file_load("client.key");
+        CLEANUP(cleanup_free) char *url = string_format("https://127.0.0.1:%u/files/plugin.wasm", wants_client.tls);
+        const struct fetch_tls with = { .ca = ca, .client_certificate = certificate, .client_key = key }, without = { .ca = ca };
+        const struct fetch_tls strange = { .ca = stranger, .client_certificate = certificate, .client_key = key };
+        struct fetch_options options = { .progress_timeout_ms = 5000 };
+        CLEANUP(fetch_client_unref) struct fetch_client *client = NULL;
+        struct error err = { 0 };
+        unsigned status = 0;
+        assert_true(fetch_client_new(&options, &client, &err));
+        for (int i = 0; i < 2; i++) {
+                assert_true(get_as(client, url, &with, &status, &err));
+                assert_false(get_as(client, url, &without, &status, &err));
+                assert_false(get_as(client, url, &strange, &status, &err));
+        }
 }
 
 static void test_verification(void **state)
@@ -236,6 +307,7 @@ static void test_endpoint(void **state)
 
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_verification), cmocka_unit_test(test_boundaries), cmocka_unit_test(test_endpoint), cmocka_unit_test(test_renewal_and_reuse) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_verification), cmocka_unit_test(test_request_tls), cmocka_unit_test(test_request_tls_apart),
+                                            cmocka_unit_test(test_boundaries), cmocka_unit_test(test_endpoint), cmocka_unit_test(test_renewal_and_reuse) };
         return cmocka_run_group_tests(tests, setup, teardown);
 }
