@@ -180,8 +180,9 @@ bool status_refuse(const struct kube_status *status, struct error *err)
                         error = rows[i].error;
                         words = rows[i].words;
                 }
+        refuse(err, error, "%s (%d%s%s)%s%s", words, status->code, status->reason[0] ? " " : "", status->reason, status->message[0] ? ": " : "", status->message);
         err->retry_after_s = status->retry_after_s;
-        return refuse(err, error, "%s (%d%s%s)%s%s", words, status->code, status->reason[0] ? " " : "", status->reason, status->message[0] ? ": " : "", status->message);
+        return false;
 }
 
 /* ---- one request */

@@ -62,13 +62,13 @@ static char *rig_steer(const char *action, ...)
 
 #define STEER(...) free(rig_steer(__VA_ARGS__, NULL))
 
-static void rig_put(const char *name)
+__attribute__((unused)) static void rig_put(const char *name)
 {
         CLEANUP(cleanup_free) char *json = string_format("{\"metadata\":{\"namespace\":\"team-a\",\"name\":\"%s\"},\"spec\":{\"url\":\"u\"}}", name);
         STEER("/_put", "path", PLUGINS, "json", json);
 }
 
-static unsigned rig_count(const char *piece)
+__attribute__((unused)) static unsigned rig_count(const char *piece)
 {
         CLEANUP(cleanup_free) char *text = rig_steer("/_log", NULL);
         unsigned count = 0;
@@ -78,7 +78,7 @@ static unsigned rig_count(const char *piece)
 }
 
 /* A kubeconfig for the plain port with `user` (YAML of a user, in flow style), and a kube of it with short times. */
-static struct kube *rig_kube(const char *user, int64_t silence_ms)
+__attribute__((unused)) static struct kube *rig_kube(const char *user, int64_t silence_ms)
 {
         CLEANUP(cleanup_free) char *text = string_format("apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts:\n- name: c\n  context: {cluster: k, user: u}\n"
                                                          "clusters:\n- name: k\n  cluster: {server: \"http://127.0.0.1:%u/\"}\nusers:\n- name: u\n  user: %s\n", api.port, user);
