@@ -3,6 +3,7 @@
  * How it fails: ERROR_BAD_REQUEST with file and field; what we would have to leave out of an identity (impersonation, passwords, auth-provider) is refused, not passed over.
  * How it ends: config_fini() wipes what is secret.
  */
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +111,15 @@ static bool entry_find(const struct value *document, const char *list, const cha
         return refuse(err, BAD, "%s has no entry with the name \"%s\"", list, shown);
 }
 
+/* Of "http://host:port", as fetch_url_origin() writes it. */
+static bool is_loopback(const char *origin)
+{
+        const char *host = origin + strlen("http://");
+        struct in_addr address;
+        CLEANUP(cleanup_free) char *name = string_copy_bytes(host, *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":"));
+        return strcmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 || (inet_pton(AF_INET, name, &address) == 1 && ntohl(address.s_addr) >> 24 == 127);
+}
+
 /* http:// would show the token to the network; a proxy of kubectl on this host is all right. */
 static bool server_check(const char *server, struct error *err)
 {
@@ -120,7 +130,7 @@ static bool server_check(const char *server, struct error *err)
         CLEANUP(cleanup_free) char *origin = fetch_url_origin(server);
         if (!origin)
                 return refuse(err, BAD, "server is no URL");
-        if (!tls && !string_starts_with(origin, "http://127.") && !string_starts_with(origin, "http://localhost:") && !string_starts_with(origin, "http://[::1]:"))
+        if (!tls && !is_loopback(origin))
                 return refuse(err, BAD, "server is plain http:// and not on this host: credentials would be readable on the network; use https://");
         return true;
 }

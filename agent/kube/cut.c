@@ -164,9 +164,14 @@ bool cut_write(struct cut *cut, const void *bytes, size_t size_bytes, struct err
                         continue;
                 }
                 size_t count = piece_scan(cut, text + i, size_bytes - i);
-                if (!piece_put(cut, text + i, count, err) || (cut->depth == cut->piece_depth && !piece_end(cut, err)))
+                bool is_end = cut->depth == cut->piece_depth;
+                if (!piece_put(cut, text + i, count, err))
                         return false;
                 i += count;
+                if (is_end && text[i - 1] != '}')
+                        return refuse(err, ERROR_UPSTREAM_ERROR, "the answer is no JSON: an object ends with a bracket of another kind");
+                if (is_end && !piece_end(cut, err))
+                        return false;
         }
         return true;
 }
