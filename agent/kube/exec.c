@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include "room.h"
 
-enum { RUN_MS = 60000, OUT_BYTES_MAX = 1 << 20, COMPLAINT_BYTES = 400 };
+enum { RUN_MS = 60000, POLL_MS = 1000, OUT_BYTES_MAX = 1 << 20, COMPLAINT_BYTES = 400 };
 
 #define UNAUTHORIZED ERROR_UNAUTHORIZED
 
@@ -177,7 +177,7 @@ static bool talk_run(struct talk *talk, struct cancel *cancel, struct error *err
                         return refuse(err, ERROR_BUSY, "cancelled");
                 if (left_ms <= 0)
                         return refuse(err, UNAUTHORIZED, "it did not end within %d s", RUN_MS / 1000);
-                if (poll(polls, COUNT_OF(polls), (int)left_ms) < 0 && errno != EINTR)
+                if (poll(polls, COUNT_OF(polls), (int)(left_ms < POLL_MS ? left_ms : POLL_MS)) < 0 && errno != EINTR)
                         return refuse_errno(err, ERROR_INTERNAL, errno, "poll");
                 if (polls[1].revents && !drain(&talk->complaints, &talk->complaint)) {
                         close(talk->complaints);
@@ -236,9 +236,12 @@ static bool child_run(const struct exec_plugin *plugin, const char *cluster, str
         cancel_set_waker(cancel, NULL, NULL);
         if (!good)
                 kill(-pid, SIGKILL);
+        siginfo_t ended;
+        while (waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+                continue;
+        kill(-pid, SIGKILL);               /* what it may have left behind; before the reaping, while the group's number is surely ours */
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
                 continue;
-        kill(-pid, SIGKILL);               /* what it may have left behind */
         return good && end_judge(talk, status, err);
 }
 

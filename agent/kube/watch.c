@@ -440,6 +440,8 @@ static bool round_go(struct run *run, struct error *err)
         if (is_list && was_streaming && !run->may_stream)
                 return true;               /* at once, the other way */
         if (failure.code == ERROR_NONE) {
+                if (run->is_lost)
+                        state_tell(run, KUBE_WATCH_LIVE, NULL);
                 /* Bookmarks come each minute: who says nothing for long may be waiting for a version that an older store never reaches (kube-measured 2). */
                 run->must_list = run->from_scratch = clock_get_ms() - run->heard_ms >= run->kube->silence_ms;
                 return true;
