@@ -17,8 +17,10 @@ bool kube_new(const struct kube_options *options, struct kube **ret_kube, struct
         static const char *const everywhere[] = { "0.0.0.0/0", "::/0", NULL };     /* the operator names the server, wherever it is */
         CLEANUP(kube_free) struct kube *kube = memory_new(1, sizeof *kube);
         pthread_mutex_init(&kube->lock, NULL);
+        if (options->mode == KUBE_KUBECONFIG && (!options->kubeconfig || !*options->kubeconfig))
+                return refuse(err, ERROR_BAD_REQUEST, "kubernetes.kubeconfig: with mode kubeconfig it must name the file");
         if (options->mode == KUBE_IN_CLUSTER ? !config_read_in_cluster(options->account_dir, &kube->config, err)
-                                             : !config_read_file(options->kubeconfig ? options->kubeconfig : "", &kube->config, err))
+                                             : !config_read_file(options->kubeconfig, &kube->config, err))
                 return false;
         kube->backoff_first_ms = options->backoff_first_ms > 0 ? options->backoff_first_ms : 800;
         kube->backoff_most_ms = options->backoff_most_ms > 0 ? options->backoff_most_ms : 30000;

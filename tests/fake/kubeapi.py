@@ -16,6 +16,7 @@ Steering (never logged, never refused; GET or POST, everything in the query):
     /_restore                              versions begin again below all that were given (a store restored)
     /_token?token=T&json=STATUS            what a TokenReview of T answers as status
     /_set?streaming=yes|no|ignored|etcd34  yes; 422; older than 1.27: the parameter is unknown; the ERROR event of an old etcd
+    /_set?pretty=1                         JSON with line ends and blanks, also inside of a watch's events (what a real server does for some User-Agents)
     /_set?chunk=N                          watch lines and bodies are sent in pieces of N bytes
     /_set?accept=T[,T…]                    bearer tokens that are known; others get 401
     /_fault?match=TEXT&do=MODE[&count=N][&arg=A]      the next N (1) requests whose "METHOD target" holds TEXT get MODE:
@@ -71,7 +72,7 @@ class World:
         self.version, self.oldest = FIRST, FIRST
         self.objects, self.history = {}, []          # collection -> {(namespace, name): object}; (version, type, collection, object)
         self.log, self.faults, self.tokens = [], [], {}
-        self.streaming, self.chunk, self.accept = "yes", 0, None
+        self.streaming, self.chunk, self.accept, self.indent = "yes", 0, None, None
         self.bookmarks = self.closes = 0
 
     def change(self, kind, collection, key, thing):
@@ -223,7 +224,7 @@ class Api:
             metadata["continue"] = str(start + limit)
         page = things[start:start + limit] if limit else things[start:]
         body = {"apiVersion": "v1", "kind": KINDS.get(target.plural, "Thing") + "List", "metadata": metadata, "items": page}
-        return self.send(connection, json.dumps(body).encode())
+        return self.send(connection, json.dumps(body, indent=world.indent).encode())
 
     def send(self, connection, data):
         if not self.world.chunk:
@@ -238,7 +239,7 @@ class Api:
             connection.chunk(data[start:start + size])
 
     def line(self, connection, kind, thing):
-        self.pieces(connection, json.dumps({"type": kind, "object": thing}).encode() + b"\n")
+        self.pieces(connection, json.dumps({"type": kind, "object": thing}, indent=self.world.indent).encode() + b"\n")
 
     def watch(self, connection, target, query):
         world, wanted = self.world, self.world.select(target, query)
@@ -361,6 +362,8 @@ class Api:
     def steer_set(self, query):
         self.world.streaming = query.get("streaming", self.world.streaming)
         self.world.chunk = int(query.get("chunk", self.world.chunk))
+        if "pretty" in query:
+            self.world.indent = 2 if query["pretty"] == "1" else None
         if "accept" in query:
             self.world.accept = query["accept"].split(",") if query["accept"] else None
 

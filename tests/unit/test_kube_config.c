@@ -75,6 +75,8 @@ static void test_bad_kubeconfigs(void **state)
         assert_false(kube_new(&(struct kube_options){ .mode = KUBE_KUBECONFIG, .kubeconfig = "/nonexistent/kubeconfig" }, &kube, &err));
         assert_int_equal(err.code, ERROR_BAD_REQUEST);
         assert_non_null(strstr(err.text, "/nonexistent/kubeconfig"));
+        assert_false(kube_new(&(struct kube_options){ .mode = KUBE_KUBECONFIG, .kubeconfig = "" }, &kube, &err));
+        assert_non_null(strstr(err.text, "kubernetes.kubeconfig"));
 }
 
 static void test_good_kubeconfigs(void **state)
@@ -286,6 +288,38 @@ static void test_tls(void **state)
         fake_stop(&tls);
 }
 
+/* A kubeconfig's proxy-url counts whatever the environment says; in a pod the environment's proxy does not count. */
+static void test_proxies(void **state)
+{
+        (void)state;
+        CLEANUP(cleanup_free) char *proxy = string_format("http://127.0.0.1:%u", api.port);
+        CLEANUP(cleanup_free) char *text = string_format(HEAD "clusters:\n- name: k\n  cluster: {server: \"https://api.invalid:6443\", proxy-url: \"%s\"}\n" USER, proxy);
+        struct kube *kube = NULL;
+        struct error err;
+        STEER("/_reset");
+        setenv("NO_PROXY", "api.invalid", 1);
+        assert_true(config_new(text, &kube, &err));
+        assert_false(ask(kube, &err));
+        assert_true(rig_count("\"CONNECT\", \"target\": \"api.invalid:6443\"") > 0);
+        assert_int_equal(rig_count("Bearer"), 0);          /* not to the proxy */
+        kube_free(&kube);
+
+        STEER("/_reset");
+        unsetenv("NO_PROXY");
+        setenv("HTTPS_PROXY", proxy, 1);
+        setenv("KUBERNETES_SERVICE_HOST", "api.invalid", 1);
+        setenv("KUBERNETES_SERVICE_PORT", "443", 1);
+        rig_write("token", "pod");
+        shell("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=ca");
+        assert_true(kube_new(&(struct kube_options){ .mode = KUBE_IN_CLUSTER, .account_dir = rig_folder, .backoff_first_ms = 10 }, &kube, &err));
+        assert_false(ask(kube, &err));
+        assert_int_equal(rig_count("CONNECT"), 0);
+        kube_free(&kube);
+        unsetenv("HTTPS_PROXY");
+        unsetenv("KUBERNETES_SERVICE_HOST");
+        unsetenv("KUBERNETES_SERVICE_PORT");
+}
+
 /* ---- exec plugins */
 #define EXEC "{exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin, args: [\"--a b\", \"$HOME\"], env: [{name: GIVEN, value: \"v w\"}], provideClusterInfo: true, " \
              "installHint: install it}}"
@@ -435,7 +469,8 @@ int main(int argc, char **argv)
                 unsetenv(names[i]);
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bad_kubeconfigs), cmocka_unit_test(test_good_kubeconfigs), cmocka_unit_test(test_in_cluster), cmocka_unit_test(test_token_file),
-                cmocka_unit_test(test_statuses), cmocka_unit_test(test_tls), cmocka_unit_test_setup(test_exec, exec_reset), cmocka_unit_test_setup(test_exec_expires, exec_reset),
+                cmocka_unit_test(test_statuses), cmocka_unit_test(test_tls), cmocka_unit_test(test_proxies),
+                cmocka_unit_test_setup(test_exec, exec_reset), cmocka_unit_test_setup(test_exec_expires, exec_reset),
                 cmocka_unit_test_setup(test_exec_fails, exec_reset), cmocka_unit_test_setup(test_exec_cancelled, exec_reset),
         };
         return cmocka_run_group_tests(tests, rig_start, rig_stop);

@@ -180,7 +180,7 @@ static void test_retries(void **state)
                 STEER("/_reset");
                 put("pull", PULL);
                 STEER("/_fault", "match", "secrets", "do", rows[i].fault, "arg", "1", "count", rows[i].count);
-                call.deadline_ms = clock_get_ms() + (rows[i].good ? 9000 : 1600);
+                call.deadline_ms = clock_get_ms() + (rows[i].good ? 20000 : 4000);
                 bool good = kube_fetch_secret(&call, "team-a", "pull", &secret, &err);
                 if (good != rows[i].good || err.code * !good != rows[i].code)
                         fail_msg("%s: %s", rows[i].fault, err.text);
