@@ -9,7 +9,8 @@
 #include "room.h"
 
 enum { SERIES_MS = 600000, PATCH_MS = 60000, OBJECT_BURST = 25, OBJECT_REFILL_MS = 300000, ALL_BURST = 50, ALL_REFILL_MS = 1000, EVENT_MS = 10000 };
-enum { SERIES_MAX = 4096, NOTE_BYTES = 1024, WORD_BYTES = 128 };
+/* The limits let less than these be alive at a time, so that what is purged is never missed. */
+enum { SERIES_MAX = 1024, NOTE_BYTES = 1024, WORD_BYTES = 128 };
 
 #define PATH "/apis/events.k8s.io/v1/namespaces/%s/events"
 
@@ -58,16 +59,12 @@ void kube_events_free(struct kube_events **reference)
 }
 
 /* ---- limits */
-static bool bucket_take(struct bucket *bucket, double burst, int64_t refill_ms, int64_t now_ms)
+static void bucket_fill(struct bucket *bucket, double burst, int64_t refill_ms, int64_t now_ms)
 {
         bucket->tokens = bucket->is_used ? bucket->tokens + (double)(now_ms - bucket->filled_ms) / (double)refill_ms : burst;
         bucket->tokens = bucket->tokens < burst ? bucket->tokens : burst;
         bucket->filled_ms = now_ms;
         bucket->is_used = true;
-        if (bucket->tokens < 1)
-                return false;
-        bucket->tokens -= 1;
-        return true;
 }
 
 static void purge(struct kube_events *events, int64_t now_ms)
@@ -81,9 +78,11 @@ static void purge(struct kube_events *events, int64_t now_ms)
                         map_remove(events->series, key, key_bytes);
         }
         position = 0;
-        while (map_next(events->objects, &position, &key, &key_bytes, &value))
-                if (now_ms - ((struct bucket *)value)->filled_ms >= (int64_t)OBJECT_BURST * OBJECT_REFILL_MS)
+        while (map_next(events->objects, &position, &key, &key_bytes, &value)) {
+                bucket_fill(value, OBJECT_BURST, OBJECT_REFILL_MS, now_ms);
+                if (((struct bucket *)value)->tokens >= OBJECT_BURST)
                         map_remove(events->objects, key, key_bytes);
+        }
 }
 
 static bool limits_take(struct kube_events *events, const struct kube_event *event, int64_t now_ms)
@@ -91,14 +90,20 @@ static bool limits_take(struct kube_events *events, const struct kube_event *eve
         struct bucket *bucket;
         if (map_get_count(events->series) >= SERIES_MAX || map_get_count(events->objects) >= SERIES_MAX)
                 purge(events, now_ms);
-        if (map_get_count(events->series) >= SERIES_MAX || map_get_count(events->objects) >= SERIES_MAX)
+        bucket_fill(&events->all, ALL_BURST, ALL_REFILL_MS, now_ms);
+        if (events->all.tokens < 1 || map_get_count(events->series) >= SERIES_MAX || map_get_count(events->objects) >= SERIES_MAX)
                 return false;
         bucket = map_get_text(events->objects, event->uid);
         if (!bucket) {
                 bucket = memory_new(1, sizeof *bucket);
                 map_put_text(events->objects, event->uid, bucket);
         }
-        return bucket_take(bucket, OBJECT_BURST, OBJECT_REFILL_MS, now_ms) && bucket_take(&events->all, ALL_BURST, ALL_REFILL_MS, now_ms);
+        bucket_fill(bucket, OBJECT_BURST, OBJECT_REFILL_MS, now_ms);
+        if (bucket->tokens < 1)
+                return false;
+        bucket->tokens -= 1;
+        events->all.tokens -= 1;
+        return true;
 }
 
 /* ---- bodies */

@@ -9,7 +9,7 @@
 #include <string.h>
 #include "room.h"
 
-enum { SECRET_BYTES_MAX = 1 << 20, ITEMS_MAX = 1024, ENTRIES_MAX = 1024, GET_MS = 10000, AGAIN_MS = 5000 };
+enum { SECRET_BYTES_MAX = 1 << 20, ITEMS_MAX = 1024, ENTRIES_MAX = 1024, GET_MS = 5000, AGAIN_MS = 5000 };
 
 struct item { char *key; struct secret *bytes; };
 struct kube_secret { atomic_uint references; char *namespace, *name, *type, *uid, *version; struct item *items; size_t item_count; };

@@ -21,7 +21,7 @@ Steering (never logged, never refused; GET or POST, everything in the query):
     /_set?accept=T[,T…]                    bearer tokens that are known; others get 401
     /_fault?match=TEXT&do=MODE[&count=N][&arg=A]      the next N (1) requests whose "METHOD target" holds TEXT get MODE:
         status (arg: code)  forbidden  absent  plain404  toomany (arg: retryAfterSeconds)  unavailable (the same, 503)  toolarge  gone  gone-event  error-event (arg: code)
-        garbage  html  json-as-text  status-200  truncate  huge-line (arg: bytes)  hang  silent  reset  empty-watch  bad-event  other-object  no-version
+        garbage  html  json-as-text  status-200  truncate  huge-line (arg: bytes)  hang  silent  reset  empty-watch  line (arg: the line)  other-object  no-version
 """
 import argparse
 import json
@@ -188,7 +188,7 @@ class Api:
             "gone-event": lambda: json.dumps({"type": "ERROR", "object": expired(1, self.world.oldest)}) + "\n",
             "error-event": lambda: json.dumps({"type": "ERROR", "object": status(int(arg or 500), "InternalError", "scripted")}) + "\n",
             "huge-line": lambda: '{"type":"ADDED","object":{"metadata":{"name":"huge"},"x":"' + "x" * int(arg) + '"}}\n',
-            "bad-event": lambda: '{"type":"ADDED"}\n',
+            "line": lambda: arg + "\n",
             "empty-watch": lambda: "",
         }
         if mode == "silent":

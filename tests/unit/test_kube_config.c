@@ -230,6 +230,9 @@ static char *load64(const char *name)
         return base64_encode(text.data, text.used);
 }
 
+static void plugin_write(const char *body);
+static char *file_text(const char *name);
+
 static void test_tls(void **state)
 {
         (void)state;
@@ -246,6 +249,7 @@ static void test_tls(void **state)
         CLEANUP(cleanup_free) char *inline_client = string_format("client-certificate-data: \"%s\", client-key-data: \"%s\"", client64, key64);
         const struct { const char *cluster, *user, *piece; } rows[] = {
                 { inline_ca, inline_client, NULL },
+                { inline_ca, "exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin, provideClusterInfo: true}", NULL },
                 { "certificate-authority: ca.crt, tls-server-name: kubernetes.test", "client-certificate: client.crt, client-key: client.key", NULL },
                 { "insecure-skip-tls-verify: true", inline_client, NULL },
                 { "certificate-authority: ca.crt", inline_client, "another host name" },
@@ -257,6 +261,8 @@ static void test_tls(void **state)
                 { "certificate-authority: ext", inline_client, "ext holds no PEM" },
                 { inline_ca, "client-certificate: client.crt, client-key: nowhere.key", "nowhere.key" },
         };
+        plugin_write("printf %s \"$KUBERNETES_EXEC_INFO\" > info\nexec python3 -c 'import json; print(json.dumps({\"apiVersion\": \"client.authentication.k8s.io/v1\", \"kind\": \"ExecCredential\", "
+                     "\"status\": {\"clientCertificateData\": open(\"client.crt\").read(), \"clientKeyData\": open(\"client.key\").read()}}))'");
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
                 CLEANUP(cleanup_free) char *text = string_format(HEAD "clusters:\n- name: k\n  cluster: {server: \"https://127.0.0.1:%u\", %s}\nusers:\n- name: u\n  user: {%s}\n",
                                                                  tls.tls, rows[i].cluster, rows[i].user);
@@ -271,6 +277,10 @@ static void test_tls(void **state)
                         assert_non_null(strstr(err.text, rows[i].piece));
                 kube_free(&kube);
         }
+
+        CLEANUP(cleanup_free) char *info = file_text("info");
+        assert_non_null(strstr(info, ca64));
+        assert_non_null(strstr(info, "\"tls-server-name\":\"kubernetes.test\""));
 
         /* in a pod: the same CA and a token, both from the service account's folder */
         CLEANUP(cleanup_free) char *port = string_format("%u", tls.tls);

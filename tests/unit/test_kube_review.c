@@ -252,6 +252,21 @@ static void test_limits(void **state)
         assert_int_equal(rig_count("POST"), 51);
 }
 
+/* However many objects there are in a day, what is remembered of them has an end, and none is refused for it. */
+static void test_many_objects(void **state)
+{
+        (void)state;
+        CLEANUP(kube_events_free) struct kube_events *events = kube_events_new("wasmcached.dev/agent", "node-1", get_now_ms);
+        char uid[32];
+        for (int i = 0; i < 1200; i++) {
+                struct kube_event event = refused;
+                snprintf(uid, sizeof uid, "many-%d", i);
+                event.uid = uid;
+                now_ms += 1000;
+                assert_int_equal(write_event(events, &event), KUBE_EVENT_WRITTEN);
+        }
+}
+
 /* Long and odd texts are made fit; what cannot be is refused before it is sent; a refusal of the server is told, and the next one tries again. */
 static void test_event_bounds(void **state)
 {
@@ -290,6 +305,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test_setup(test_caller, reset),    cmocka_unit_test_setup(test_refusals, reset), cmocka_unit_test_setup(test_odd_tokens, reset),
                 cmocka_unit_test_setup(test_remembers, reset), cmocka_unit_test_setup(test_event, reset),    cmocka_unit_test_setup(test_series, reset),
                 cmocka_unit_test_setup(test_limits, reset),    cmocka_unit_test_setup(test_event_bounds, reset),
+                cmocka_unit_test_setup(test_many_objects, reset),
         };
         return cmocka_run_group_tests(tests, rig_start, stop);
 }

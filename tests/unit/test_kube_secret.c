@@ -297,6 +297,37 @@ static void test_grace(void **state)
         }
 }
 
+/* One that hangs is given up before those who ask give up, and is like one that cannot be reached. */
+static void test_grace_when_it_hangs(void **state)
+{
+        (void)state;
+        struct error err = { 0 };
+        struct kube_call call = call_of();
+        CLEANUP(kube_secrets_free) struct kube_secrets *secrets = secrets_new();
+        CLEANUP(kube_secret_unref) struct kube_secret *secret = NULL;
+        put("pull", PULL);
+        expect(secrets, "pull", "1001", ERROR_NONE, 1);
+        STEER("/_fault", "match", "secrets", "do", "hang", "count", "9");
+        advance(151000);
+        if (!kube_secrets_fetch(secrets, &call, "team-a", "pull", &secret, &err))
+                fail_msg("%s", err.text);
+        assert_string_equal(kube_secret_get_version(secret), "1001");
+}
+
+/* Full: what is idle goes, nothing grows without end. */
+static void test_full(void **state)
+{
+        (void)state;
+        enum error_code code;
+        CLEANUP(kube_secrets_free) struct kube_secrets *secrets = secrets_new();
+        for (int i = 0; i < 1026; i++) {
+                CLEANUP(cleanup_free) char *name = string_format("n-%d", i), *version = ask(secrets, name, &code);
+                assert_int_equal(code, ERROR_SECRET_MISSING);
+        }
+        expect(secrets, "n-1025", "", ERROR_SECRET_MISSING, 1026);
+        expect(secrets, "n-0", "", ERROR_SECRET_MISSING, 1027);
+}
+
 static void test_newer(void **state)
 {
         (void)state;
@@ -422,6 +453,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test_setup(test_one, reset),      cmocka_unit_test_setup(test_docker_config, reset), cmocka_unit_test_setup(test_refusals, reset),
                 cmocka_unit_test_setup(test_bad_data, reset), cmocka_unit_test_setup(test_retries, reset),       cmocka_unit_test_setup(test_cancel, reset),
                 cmocka_unit_test_setup(test_keeps, reset),    cmocka_unit_test_setup(test_keeps_refusals, reset), cmocka_unit_test_setup(test_grace, reset),
+                cmocka_unit_test_setup(test_grace_when_it_hangs, reset), cmocka_unit_test_setup(test_full, reset),
                 cmocka_unit_test_setup(test_newer, reset),    cmocka_unit_test_setup(test_one_request_at_a_time, reset), cmocka_unit_test_setup(test_cancelled, reset),
                 cmocka_unit_test_setup(test_purge, reset),
         };
