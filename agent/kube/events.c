@@ -246,7 +246,7 @@ bool kube_events_write(struct kube_events *events, const struct kube_call *call,
         struct series *series = NULL;
         struct kube_call bounded = *call;
         bool is_gone = false, good = true;
-        if (!name_is_label(namespace_of(event)) || !name_is_subdomain(event->name))
+        if (!string_is_dns(namespace_of(event), 63, false) || !string_is_dns(event->name, 253, true))
                 return refuse(err, ERROR_BAD_REQUEST, "Event: the object's namespace or name is none");
         if (bounded.deadline_ms <= 0)
                 bounded.deadline_ms = clock_get_ms() + EVENT_MS;

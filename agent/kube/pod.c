@@ -100,7 +100,7 @@ bool kube_pod_read(const struct value *object, struct kube_pod *ret_pod, struct 
         pod.node_name = string_copy(text_of(spec, "nodeName"));
         pod.service_account = string_copy(text_of(spec, "serviceAccountName"));
         pod.is_ended = strcmp(text_of(status, "phase"), "Succeeded") == 0 || strcmp(text_of(status, "phase"), "Failed") == 0;
-        if (!name_is_label(pod.namespace) || !name_is_subdomain(pod.name) || !*pod.uid)
+        if (!string_is_dns(pod.namespace, 63, false) || !string_is_dns(pod.name, 253, true) || !*pod.uid)
                 return refuse(err, ERROR_UPSTREAM_ERROR, "Pod: metadata needs namespace, name and uid");
         if (!labels_read(labels, &pod, err))
                 return refuse_within(err, "Pod %s/%s", pod.namespace, pod.name);

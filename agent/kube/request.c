@@ -109,33 +109,6 @@ void percent_append(struct buffer *text, const char *part)
                         buffer_printf(text, "%%%02X", *c);
 }
 
-static bool label_check(const char *text, size_t length)
-{
-        for (size_t i = 0; i < length; i++)
-                if (!(islower((unsigned char)text[i]) || isdigit((unsigned char)text[i]) || (text[i] == '-' && i > 0 && i + 1 < length)))
-                        return false;
-        return length > 0;
-}
-
-bool name_is_label(const char *name)
-{
-        return strlen(name) <= 63 && label_check(name, strlen(name));
-}
-
-bool name_is_subdomain(const char *name)
-{
-        if (strlen(name) > 253)
-                return false;
-        for (const char *at = name;; at++) {
-                size_t length = strcspn(at, ".");
-                if (!label_check(at, length))
-                        return false;
-                at += length;
-                if (!*at)
-                        return true;
-        }
-}
-
 /* ---- what the server says when it says no */
 static void text_keep(const char *text, char *ret_text, size_t size_bytes)
 {

@@ -87,7 +87,7 @@ static bool account_read(const char *username, struct kube_caller *caller)
                 return false;
         caller->namespace = string_copy_bytes(namespace, (size_t)(colon - namespace));
         caller->service_account = string_copy(colon + 1);
-        return name_is_label(caller->namespace) && name_is_subdomain(caller->service_account);
+        return string_is_dns(caller->namespace, 63, false) && string_is_dns(caller->service_account, 253, true);
 }
 
 static bool answer_read(const struct value *answer, const char *audience, struct kube_caller *ret_caller, struct error *err)

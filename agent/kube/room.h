@@ -68,8 +68,6 @@ bool status_refuse(const struct kube_status *status, struct error *err);
 bool sleep_ms(struct cancel *cancel, int64_t wait_ms, struct error *err);
 int64_t jitter_ms(int64_t ms);                     /* 0 … ms */
 void percent_append(struct buffer *text, const char *part);      /* all but RFC 3986 unreserved characters as %XX */
-bool name_is_label(const char *name);              /* RFC 1123, at most 63 */
-bool name_is_subdomain(const char *name);          /* at most 253 */
 
 /* ---- cut.c: JSON objects out of a stream of bytes, however it is chunked */
 enum cut_mode { CUT_LIST, CUT_EVENTS };            /* one …List, its items given one by one; or {"type", "object"} after {"type", "object"} */

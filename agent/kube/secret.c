@@ -114,7 +114,7 @@ static bool secret_read(const struct value *object, const char *namespace, const
 static bool name_check(const char *namespace, const char *name, struct error *err)
 {
         char shown_namespace[80], shown_name[300];
-        if (name_is_label(namespace) && name_is_subdomain(name))
+        if (string_is_dns(namespace, 63, false) && string_is_dns(name, 253, true))
                 return true;
         return refuse(err, ERROR_SECRET_MISSING, "\"%s\" in namespace \"%s\" is no name of a Secret: lower-case letters, digits, '-' and '.' only",
                       string_printable(name, strlen(name), shown_name, sizeof shown_name), string_printable(namespace, strlen(namespace), shown_namespace, sizeof shown_namespace));

@@ -125,14 +125,12 @@ static bool object_give(struct stream *stream, enum kube_change change, struct e
         if (!*texts[1])
                 return refuse(err, ERROR_UPSTREAM_ERROR, "an object without metadata.name%s%s", stream->object ? "" : ": ", stream->object ? "" : stream->problem.text);
 
-        struct kube_object object = { change, texts[0], texts[1], texts[2], texts[3], stream->object, stream->object ? NULL : &stream->problem };
-        if (!stream->run->visitor->object(stream->run->visitor, &object, err)) {
-                stream->is_over = true;
-                return false;
-        }
         if (!stream->run->in_list)
-                version_keep(stream->run, texts[3]);
-        return true;
+                version_keep(stream->run, texts[3]);       /* before the texts go with an object that is taken */
+        struct kube_object object = { change, texts[0], texts[1], texts[2], texts[3], stream->object, stream->object ? NULL : &stream->problem };
+        stream->is_over = !stream->run->visitor->object(stream->run->visitor, &object, err);
+        stream->object = object.object;
+        return !stream->is_over;
 }
 
 /* ---- a list's page */

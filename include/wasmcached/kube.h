@@ -66,14 +66,14 @@ enum kube_change { KUBE_PUT, KUBE_DELETE };
 struct kube_object {
         enum kube_change change;
         const char *namespace, *name, *uid, *version;              /* never NULL; namespace "" = none */
-        const struct value *object;       /* NULL: it cannot be read (too large, too deep, not JSON), `problem` says why; it is there all the same */
+        struct value *object;             /* may be taken (TAKE). NULL: it cannot be read (too large, too deep, not JSON), `problem` says why; it exists all the same */
         const struct error *problem;
 };
 enum kube_watch_state { KUBE_WATCH_LISTING, KUBE_WATCH_LIVE, KUBE_WATCH_LOST };
-/* Called on the worker that runs the watch. False ends the watch with their error. What is given is borrowed for the call. */
+/* Called on the worker that runs the watch. False ends the watch with their error. What is given is borrowed for the call, unless it says else. */
 struct kube_visitor {
         bool (*begin)(struct kube_visitor *visitor, struct error *err);            /* a list begins: its objects replace all others at commit */
-        bool (*object)(struct kube_visitor *visitor, const struct kube_object *object, struct error *err);  /* between begin and commit: of the list; else one change */
+        bool (*object)(struct kube_visitor *visitor, struct kube_object *object, struct error *err);        /* between begin and commit: of the list; else one change */
         bool (*commit)(struct kube_visitor *visitor, struct error *err);
         void (*abandon)(struct kube_visitor *visitor);             /* the list broke off: forget what came since begin, what was before holds */
         void (*state)(struct kube_visitor *visitor, enum kube_watch_state state, const struct error *err);  /* may be NULL; err with LOST: why. ERROR_NOT_FOUND: no such kind */

@@ -22,6 +22,7 @@ struct held {
         atomic_uint begins, commits, abandons, lives, losts;
         struct error last;                 /* of LOST */
         atomic_bool seen[ERROR_CODES], refuse_object, has_ended;
+        bool takes;
         struct kube *kube;
         struct kube_watch watch;
         struct cancel *cancel;
@@ -46,7 +47,7 @@ static bool on_begin(struct kube_visitor *visitor, struct error *err)
         return true;
 }
 
-static bool on_object(struct kube_visitor *visitor, const struct kube_object *object, struct error *err)
+static bool on_object(struct kube_visitor *visitor, struct kube_object *object, struct error *err)
 {
         struct held *held = held_of(visitor);
         CLEANUP(cleanup_free) char *key = string_format("%s/%s", object->namespace, object->name);
@@ -61,6 +62,9 @@ static bool on_object(struct kube_visitor *visitor, const struct kube_object *ob
         else
                 map_put_text(map, key, string_copy(object->problem ? object->problem->text : object->version));
         pthread_mutex_unlock(&held->lock);
+        if (held->takes) {                         /* as a room does that hands it to another thread */
+                CLEANUP(value_free) struct value *taken = TAKE(object->object);
+        }
         return true;
 }
 
@@ -101,6 +105,8 @@ static void on_state(struct kube_visitor *visitor, enum kube_watch_state state, 
         pthread_mutex_unlock(&held->lock);
 }
 
+static bool taking;                        /* of the held that are started from here on */
+
 static void *watch_thread(void *arg)
 {
         struct held *held = arg;
@@ -119,6 +125,7 @@ static struct held *held_start_as(const struct kube_watch *watch, struct kube *k
         held->watch = *watch;
         held->watch.kind = (struct kube_kind){ "extensions.istio.io", "v1alpha1", "wasmplugins" };
         held->cancel = cancel_new();
+        held->takes = taking;
         assert_int_equal(pthread_create(&held->thread, NULL, watch_thread, held), 0);
         return held;
 }
@@ -201,7 +208,9 @@ static void test_streaming(void **state)
                 STEER("/_set", "chunk", ways[i].chunk, "pretty", ways[i].pretty);
                 rig_put("a");
                 rig_put("b");
+                taking = i % 2;
                 struct held *held = held_start(&(struct kube_watch){ 0 }, 0);
+                taking = false;
                 WAIT_FOR(held_is(held, "a b"));
                 rig_put("c");
                 WAIT_FOR(held_is(held, "a b c"));
