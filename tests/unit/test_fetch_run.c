@@ -37,6 +37,13 @@ static unsigned log_count(const char *piece)
         return count;
 }
 
+/* Requests of one url: what an earlier test has left behind may still come in. */
+static unsigned log_count_url(const char *url)
+{
+        CLEANUP(cleanup_free) char *piece = string_format("\"path\": \"%s\"", strchr(strstr(url, "://") + 3, '/'));
+        return log_count(piece);
+}
+
 static void log_clear(void)
 {
         free(fake_steer(client, &fake, FETCH_GET, "/_log?clear=1"));
@@ -301,7 +308,7 @@ static void test_statuses(void **state)
                 if (!fetch_plain(&request, &response, &err))
                         fail_msg("%s", err.text);
                 assert_int_equal(fetch_response_get_status(response), rows[i].status);
-                assert_int_equal(log_count("\"method\""), rows[i].requests);
+                assert_int_equal(log_count_url(url), rows[i].requests);
                 assert_int_equal(fetch_response_get_retry_after(response), rows[i].retry_after);
                 const struct buffer *body = fetch_response_get_error_body(response);
                 assert_int_equal(body->used > 0, rows[i].status != 200);
@@ -346,7 +353,7 @@ static void test_methods(void **state)
         post.url = busy;
         log_clear();
         assert_true(fetch_run(client, &post, &probe.sink, &failed, &err));
-        assert_int_equal(log_count("\"method\""), 1);
+        assert_int_equal(log_count_url(busy), 1);
 }
 
 static void test_patch(void **state)
@@ -365,7 +372,7 @@ static void test_patch(void **state)
         request.url = busy;
         assert_true(fetch_run(client, &request, NULL, &failed, &err));     /* not sent twice */
         assert_int_equal(fetch_response_get_status(failed), 503);
-        assert_int_equal(log_count("\"method\""), 1);
+        assert_int_equal(log_count_url(busy), 1);
 }
 
 /* What is not of the type that was asked for never reaches the sink. */
@@ -421,7 +428,7 @@ static void test_sink_refuses(void **state)
         log_clear();
         assert_false(fetch_run(client, &request, &probe.sink, &response, &err));
         assert_int_equal(err.code, ERROR_STORE_FULL);
-        assert_int_equal(log_count("\"method\""), 1);
+        assert_int_equal(log_count_url(url), 1);
 }
 
 static void test_header_injection(void **state)
