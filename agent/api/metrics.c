@@ -119,6 +119,7 @@ static const struct metric metrics[] = {
         { "pulls_joined", COUNTER, "", AT(U64, module.pulls_joined), "Requests that waited for a pull another one had begun." },
         { "pull_stage_seconds", HISTOGRAM, "seconds", FAMILY, 0, put_stages, "Time of each stage of a pull." },
         { "verifications", COUNTER, "", FAMILY, 0, put_verifications, "Signatures judged, by format and outcome; format none = nothing was there to be judged." },
+        { "signature_identity_mismatches", COUNTER, "", AT(U64, module.identity_mismatches), "Good signatures made for another repository than the one asked for." },
         { "downloaded_bytes", COUNTER, "bytes", AT(U64, module.bytes_downloaded), "Bytes of layers and bodies received." },
         { "unpacked_bytes", COUNTER, "bytes", AT(U64, module.bytes_unpacked), "Bytes of modules unpacked." },
         { "flights", GAUGE, "", AT(U32, module.flights), "Pulls running." },

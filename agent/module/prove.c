@@ -272,6 +272,12 @@ bool prove_stored(struct pull *pull)
         return judge_stored(pull);
 }
 
+static bool judge_arrived(struct pull *pull)
+{
+        judge_manifests(pull);
+        return proving_is_done(pull->proving);
+}
+
 bool prove_image(struct pull *pull, struct error *err)
 {
         if (!pull->demands)
@@ -292,9 +298,7 @@ bool prove_image(struct pull *pull, struct error *err)
                 if (judge_stored(pull))
                         return true;
         }
-        prove_look_oci(pull);
-        judge_manifests(pull);
-        if (proving_is_done(proving))
+        if (prove_look_oci(pull, judge_arrived))
                 return true;
         if (!module_may_prove(pull))
                 return proving_refuse(pull, err);

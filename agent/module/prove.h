@@ -64,5 +64,5 @@ bool prove_body(struct pull *pull, bool is_module, struct error *err);     /* ht
 bool prove_module(struct pull *pull, struct error *err);           /* the end: what is still open is judged on the module, or refused */
 bool prove_save(struct pull *pull, struct error *err);             /* evidence and proofs into the store */
 /* prove_oci.c, prove_url.c: look-ups; what they find is in proving->founds, what they cannot see in ->looked and ->unreachable. */
-void prove_look_oci(struct pull *pull);
+bool prove_look_oci(struct pull *pull, bool (*arrived)(struct pull *pull));        /* arrived() judges after each place; true ends the search */
 void prove_look_sidecars(struct pull *pull, void (*arrived)(struct pull *pull, void *arg), void *arg);

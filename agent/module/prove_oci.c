@@ -1,12 +1,13 @@
 /*
  * How it goes: for the digest that was resolved and for the child chosen, two look-ups each run beside one another: referrers (API and fallback tag) and the classic `.sig` tag,
- *              at the place and with the credentials that resolved the reference, or in the configured repository of signatures. A mirror without signatures is no proof that
- *              there are none: the places behind it are asked too. [sig] 3.2, 4.1, 9.2
+ *              at the place and with the credentials that resolved the reference, or in the configured repository of signatures. A mirror without signatures that do is no proof
+ *              that there are none: the places behind it are asked too. [sig] 3.2, 4.1, 9.2
  * How it fails: what is malformed is skipped and told; what could not be asked makes the outcome "unreachable"; limits end the look-up, closed.
  * How it ends: each look-up's thread is joined before this returns; what they found is the pull's.
  */
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +16,17 @@
 
 enum { LOOKS_MAX = 4 };
 
+/* What all look-ups of one pull may spend together (9.2.7), and until when. */
+struct allowance { _Atomic uint64_t bytes; atomic_uint candidates; int64_t deadline_ms; };
+
 struct look {
         pthread_t thread; bool is_running;
+        struct allowance *allowance;
         struct registry_call call;
         struct cancel *cancel;
         const struct digest *target;
         bool is_tag;                              /* the `.sig` tag; else referrers */
         const char *repository;                   /* as words say it */
-        unsigned candidates; uint64_t bytes;
         bool is_over_limit;
         struct founds founds;
         char looked[256];
@@ -74,11 +78,10 @@ static bool fetch_blob(struct look *look, const struct digest *digest, uint64_t 
         digest_format(digest, name);
         if (size_bytes > PROVE_BODY_MAX_BYTES)
                 return refuse(err, ERROR_TOO_LARGE, "the signature object %s has %llu bytes, at most %d are taken", name, (unsigned long long)size_bytes, PROVE_BODY_MAX_BYTES);
-        if (look->bytes + size_bytes > TRUST_BUDGET.bytes) {
+        if (atomic_fetch_add(&look->allowance->bytes, size_bytes) + size_bytes > TRUST_BUDGET.bytes) {
                 look->is_over_limit = true;
                 return refuse(err, ERROR_TOO_LARGE, "more than %llu bytes of signatures", (unsigned long long)TRUST_BUDGET.bytes);
         }
-        look->bytes += size_bytes;
         ret_body->limit = PROVE_BODY_MAX_BYTES;
         sink_buffer_init(&sink, ret_body, "signature object");
         if (!registry_fetch_blob(&look->call, &descriptor, &sink.sink, err))
@@ -191,7 +194,7 @@ static void look_at_referrers(struct look *look)
         for (size_t i = 0; i < referrers.count && can_go_on(look); i++) {
                 char name[DIGEST_TEXT_BYTES], where[DIGEST_TEXT_BYTES + 16];
                 CLEANUP(registry_manifest_fini) struct registry_manifest manifest = { 0 };
-                if (++look->candidates > PROVE_CANDIDATES_MAX) {
+                if (atomic_fetch_add(&look->allowance->candidates, 1) >= PROVE_CANDIDATES_MAX) {
                         look->is_over_limit = true;
                         note(look, "%zu candidates among the referrers", referrers.count);
                         return;
@@ -259,13 +262,15 @@ static bool wants_child(const struct pull *pull)
         return wants && !digest_equal(&pull->top, &pull->manifest_digest);
 }
 
-static void look_at_place(struct pull *pull, const struct registry_call *call)
+static void look_at_place(struct pull *pull, const struct registry_call *call, struct allowance *allowance)
 {
         struct look looks[LOOKS_MAX] = { 0 };
         const struct digest *targets[] = { &pull->top, &pull->manifest_digest };
         size_t count = wants_child(pull) ? 4 : 2;
         for (size_t i = 0; i < count; i++) {
+                looks[i].allowance = allowance;
                 looks[i].call = *call;
+                looks[i].call.deadline_ms = allowance->deadline_ms;
                 looks[i].cancel = looks[i].call.cancel = cancel_new();
                 looks[i].target = targets[i / 2];
                 looks[i].is_tag = i % 2;
@@ -291,16 +296,15 @@ static int64_t look_deadline(const struct pull *pull)
 }
 
 /* A place that refuses one login is asked with the next. */
-static void look_with_logins(struct pull *pull, struct endpoint *endpoint, const char *path)
+static void look_with_logins(struct pull *pull, struct endpoint *endpoint, const char *path, struct allowance *allowance)
 {
         struct proving *proving = pull->proving;
         struct error first = proving->unreachable;
         for (endpoint->login = 0; endpoint_has_login(pull, endpoint, &proving->unreachable); endpoint->login++) {
                 struct registry_call call = pull_make_call(pull, endpoint);
                 call.path = path;
-                call.deadline_ms = look_deadline(pull);
                 proving->unreachable = (struct error){ 0 };
-                look_at_place(pull, &call);
+                look_at_place(pull, &call, allowance);
                 if (proving->unreachable.code != ERROR_UNAUTHORIZED)
                         break;
         }
@@ -308,21 +312,25 @@ static void look_with_logins(struct pull *pull, struct endpoint *endpoint, const
                 proving->unreachable = first;
 }
 
-void prove_look_oci(struct pull *pull)
+bool prove_look_oci(struct pull *pull, bool (*arrived)(struct pull *pull))
 {
         const struct trust_setup *trust = &pull->setup->trust;
+        struct allowance allowance = { .deadline_ms = look_deadline(pull) };
         if (trust->has_signatures) {
                 struct endpoint *endpoint = pull_find_endpoint(pull, &trust->signatures);
                 if (endpoint)
-                        look_with_logins(pull, endpoint, trust->signatures.path);
-                return;
+                        look_with_logins(pull, endpoint, trust->signatures.path, &allowance);
+                return arrived(pull);
         }
         if (pull->endpoint >= pull->endpoint_count)
-                return;
+                return arrived(pull);
         struct registry_call call = pull_make_call(pull, &pull->endpoints[pull->endpoint]);
-        call.deadline_ms = look_deadline(pull);
-        look_at_place(pull, &call);
-        for (size_t at = pull->endpoint + 1; at < pull->endpoint_count && pull->proving->founds.count == 0 && !cancel_is_triggered(pull->cancel); at++)
-                if (pull->endpoints[at].can)
-                        look_with_logins(pull, &pull->endpoints[at], pull->want->reference.path);
+        look_at_place(pull, &call, &allowance);
+        bool is_done = arrived(pull);
+        for (size_t at = pull->endpoint + 1; !is_done && at < pull->endpoint_count && !cancel_is_triggered(pull->cancel); at++)
+                if (pull->endpoints[at].can) {
+                        look_with_logins(pull, &pull->endpoints[at], pull->want->reference.path, &allowance);
+                        is_done = arrived(pull);
+                }
+        return is_done;
 }

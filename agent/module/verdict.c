@@ -66,6 +66,10 @@ void verdicts_take(struct modules *modules, struct pull *pull)
                 const char *shown_key = fingerprint, *shown_target = target;
                 LOG_INFO("verified", LOG_TEXT("url", pull->want->name), LOG_TEXT("target", shown_target), LOG_TEXT("format", verdict.format), LOG_TEXT("key", shown_key),
                          LOG_TEXT("where", verdict.where));
+                if (proven->proof.names_other) {
+                        modules->stats.identity_mismatches++;
+                        LOG_DEBUG("signed_for_another_name", LOG_TEXT("url", pull->want->name), LOG_TEXT("where", verdict.where));
+                }
                 verdict_put(modules->verdicts, &verdict);
         }
 }

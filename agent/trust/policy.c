@@ -176,8 +176,12 @@ bool policy_check_identity(struct judgement *judgement, const char *docker_refer
         const char *reference = docker_reference_or_null, *repository = judgement->target->repository, *tag = judgement->target->tag;
         enum trust_identity identity = judgement->policy->identity;
         char shown[TEXT_SHOWN];
-        if (identity == TRUST_IDENTITY_IGNORE)
+        if (identity == TRUST_IDENTITY_IGNORE) {
+                /* Told, not judged: cosign leaves the tag out, mirrors and copies keep the first name. */
+                size_t named = reference ? name_length(reference) : 0;
+                judgement->proof->names_other = reference && repository && (named != strlen(repository) || memcmp(reference, repository, named) != 0);
                 return true;
+        }
         if (!reference)
                 return miss(judgement->failure, TRUST_IDENTITY, "valid signature by this key, but of a format that names no repository, which the identity rule asks for; "
                             "sign in cosign's classic form or set identity: ignore");

@@ -100,6 +100,7 @@ struct trust_proof {
         struct digest fingerprint;        /* of the key that signed */
         const char *algorithm;            /* static: "ECDSA P-256 SHA-256" … */
         char *annotations;                /* JSON object text of what was signed with it, NULL if none; trust_proof_fini frees */
+        bool names_other;                 /* signed for another repository than was asked for, which the policy ignores */
         int64_t logged_s;                 /* integratedTime of a log entry that was checked; 0 = none */
 };
 /* Of one flight: crypto operations and bytes that may still be spent (9.2.7); shared by all judgements of one request, one thread at a time. */

@@ -300,6 +300,17 @@ def test_mirror_without_signatures(make_daemon, start_server, registry, keys):
     assert mirror.count('GET', '/blobs/') >= 1
 
 
+def test_mirror_with_other_signatures(make_daemon, start_server, registry, keys):
+    """What a mirror has is by somebody else; the registry's own signature still counts."""
+    mirror, key, stranger = start_server(Registry), keys(), keys('stranger')
+    image = Signed(registry)
+    Signed(mirror, image.module, image.repository).sign(sign_simple, stranger)
+    image.sign(sign_simple, key)
+    daemon = make_daemon(registries={registry.host: {'mirrors': [f'http://{mirror.host}']}})
+    assert daemon.good(image.url, verificationKey=key.pem)['verified']['keyFingerprint'] == key.fingerprint
+    assert registry.count('GET', f'{image.repository}/manifests/{signing.signature_tag(image.target)}') == 1
+
+
 def broken_sidecars(status):
     return f'location ~ [.]sig(store|store[.]json)?$ {{ return {status}; }}'
 

@@ -119,7 +119,9 @@ static void test_formats(void **state)
 }
 
 static const struct identity_row { enum trust_identity identity; const char *reference, *repository, *tag; bool good; } identities[] = {
-        { TRUST_IDENTITY_IGNORE, NULL, NULL, NULL, true }, { TRUST_IDENTITY_IGNORE, "other/x", "host/x", "v1", true },
+        { TRUST_IDENTITY_IGNORE, NULL, NULL, NULL, true }, { TRUST_IDENTITY_IGNORE, "other/x", "host/x", "v1", true }, { TRUST_IDENTITY_IGNORE, "other/x", NULL, NULL, true },
+        { TRUST_IDENTITY_IGNORE, "host/x", "host/x", "v1", true }, { TRUST_IDENTITY_IGNORE, "host/x:v2@sha256:00", "host/x", "v1", true },
+        { TRUST_IDENTITY_IGNORE, "host/xy", "host/x", "v1", true }, { TRUST_IDENTITY_IGNORE, "host/", "host/x", "v1", true },
         { TRUST_IDENTITY_REPOSITORY, "host/x", "host/x", "v1", true }, { TRUST_IDENTITY_REPOSITORY, "host/x:v2", "host/x", "v1", true }, { TRUST_IDENTITY_REPOSITORY, "host/x", "host/x", NULL, true },
         { TRUST_IDENTITY_REPOSITORY, "host:5000/x:v1", "host:5000/x", NULL, true }, { TRUST_IDENTITY_REPOSITORY, "host:5000/x", "host:5000/x", "v1", true },
         { TRUST_IDENTITY_REPOSITORY, "host/x@sha256:00", "host/x", "v1", true }, { TRUST_IDENTITY_REPOSITORY, "host/x:v1@sha256:00", "host/x", "v1", true },
@@ -142,10 +144,16 @@ static void test_identity(void **state)
                 struct trust_policy_options options = P(.identity = row->identity);
                 struct trust_target target = { .repository = row->repository, .tag = row->tag };
                 struct trust_failure failure = TRUST_FAILURE_NONE;
-                struct judgement judgement = { .policy = &options, .target = &target, .failure = &failure };
+                struct trust_proof proof = { 0 };
+                struct judgement judgement = { .policy = &options, .target = &target, .failure = &failure, .proof = &proof };
                 if (policy_check_identity(&judgement, row->reference) != row->good)
                         fail_msg("row %zu: %s against %s", i, row->reference ? row->reference : "-", row->repository ? row->repository : "-");
                 assert_int_equal(failure.reason, row->good ? TRUST_REASONS : TRUST_IDENTITY);
+                static const char *const others[] = { "other/x", "host/xy", "host/" };
+                bool is_other = false;
+                for (size_t j = 0; row->identity == TRUST_IDENTITY_IGNORE && row->repository && j < COUNT_OF(others); j++)
+                        is_other |= string_equal(row->reference, others[j]);
+                assert_int_equal(proof.names_other, is_other);
         }
         struct trust_policy_options options = P(.identity = TRUST_IDENTITY_REPOSITORY);
         struct trust_target target = { .repository = "host/x", .tag = "v1" };

@@ -9,6 +9,7 @@ enum { MODULE_STAGES = 6, MODULE_BUCKETS = 12, MODULE_PROOFS = 10, MODULE_PROOF_
 struct module_stats {
         uint64_t hits, misses, revalidations, stale_served, answers_by_code[ERROR_CODES];
         uint64_t verifications[MODULE_PROOFS][MODULE_PROOF_REASONS];        /* by module_proof_names and module_reason_names; reason 0 = verified */
+        uint64_t identity_mismatches;     /* verified, but signed for another repository; only a rule of the node looks at that */
         uint64_t pulls_started, pulls_done, pulls_failed, pulls_joined, bytes_downloaded, bytes_unpacked, evicted, evicted_bytes, quarantined, scrubbed_bytes, secret_errors;
         struct { uint64_t buckets[MODULE_BUCKETS + 1]; uint64_t sum_us, count; } stages[MODULE_STAGES];
         uint64_t store_bytes, store_budget_bytes; size_t modules, leases, pins, grants, references;
