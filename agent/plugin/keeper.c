@@ -24,8 +24,6 @@ void keeper_changed(struct keeper *keeper, struct folder *folder)
 {
         if (folder)
                 folder->revision++;
-        else
-                keeper->revision++;
         if (!keeper->is_closing)
                 loop_timer_again(keeper->note, 0);
 }

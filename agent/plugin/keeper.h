@@ -53,7 +53,6 @@ struct keeper {
         const struct plugin_pod **pods; size_t pod_count;
         bool round_wanted, round_runs; uint64_t round; size_t round_at; struct asked **round_asked; size_t round_asked_count;
         struct keeper_watch *watches;
-        uint64_t revision;                                 /* of the resources */
         size_t resources[3];
         uint64_t pulled, failed;
 };

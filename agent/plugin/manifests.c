@@ -28,7 +28,7 @@ struct manifests {
         struct batch *batches; size_t apply_at, document_at, item_at;
         unsigned unsettled;
         int wd;
-        bool is_busy, is_wanted, has_arrived, was_there, told_missing;
+        bool is_busy, is_wanted, is_debouncing, has_arrived, was_there, told_missing;
         void (*closed)(void *arg); void *closed_arg;
 };
 
@@ -53,7 +53,7 @@ static void scan_start(struct manifests *manifests)
         manifests->scan = (struct scan){ .folder = manifests->folder, .notify_fd = manifests->notify_fd, .wd = manifests->wd, .known = known, .known_count = manifests->file_count,
                 .may_be_unsettled = manifests->unsettled < UNSETTLED_MAX };
         manifests->is_busy = true;
-        manifests->is_wanted = false;
+        manifests->is_wanted = manifests->is_debouncing = false;
         manifests->job = (struct job){ .run = scan_worker, .done = scan_ran };
         job_start(manifests->options.loop, &manifests->job);
 }
@@ -69,9 +69,11 @@ static void notified(void *arg)
         char events[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
         while (read(manifests->notify_fd, events, sizeof events) > 0)
                 continue;
-        if (!manifests->is_busy && manifests->timer)
-                loop_timer_again(manifests->timer, DEBOUNCE_MS);
         manifests->is_wanted = manifests->is_busy;
+        if (manifests->is_busy || manifests->is_debouncing || !manifests->timer)
+                return;                           /* not put off again: events without end would put it off for ever */
+        manifests->is_debouncing = true;
+        loop_timer_again(manifests->timer, DEBOUNCE_MS);
 }
 
 static void scan_end(struct manifests *manifests)

@@ -54,21 +54,26 @@ static void scan_clear(struct scan *scan)
         scan->found_count = 0;
 }
 
-static void names_list(struct scan *scan, DIR *folder)
+/* False: the list is not whole; what is not in it must not pass for removed. */
+static bool names_list(struct scan *scan, DIR *folder)
 {
         size_t room = 0;
-        for (const struct dirent *entry; (entry = readdir(folder));) {
+        errno = 0;
+        for (const struct dirent *entry; (entry = readdir(folder)); errno = 0) {
                 if (!name_is_ours(entry->d_name))
                         continue;
                 if (scan->found_count == room)
                         scan->found = memory_resize(scan->found, room = room ? 2 * room : 16, sizeof *scan->found);
                 scan->found[scan->found_count++] = (struct found){ .name = string_copy(entry->d_name) };
         }
+        if (errno != 0)
+                return refuse_errno(&scan->err, ERROR_NOT_FOUND, errno, "folder %s cannot be listed", scan->folder);
         if (scan->found_count > 1)
                 qsort(scan->found, scan->found_count, sizeof *scan->found, by_name);
         scan->left_out = scan->found_count > FILES_MAX ? scan->found_count - FILES_MAX : 0;
         for (; scan->found_count > FILES_MAX; scan->found_count--)
                 free(scan->found[scan->found_count - 1].name);
+        return true;
 }
 
 static bool is_settled(const struct scan *scan, const struct stat *status)
@@ -151,14 +156,15 @@ void scan_run(struct scan *scan)
                         return;
                 }
                 scan_clear(scan);
-                scan->is_there = true;
                 scan->is_unsettled = scan->is_more = false;
                 struct identity before = version_get(folderfd);
-                names_list(scan, folder);
-                files_read(scan, folderfd);
+                scan->may_be_unsettled &= before.ino == 0;         /* what is mounted was written before it was swapped in */
+                scan->is_there = names_list(scan, folder);
+                if (scan->is_there)
+                        files_read(scan, folderfd);
                 struct identity after = version_get(folderfd);
                 closedir(folder);
-                if (identity_equal(&before, &after))
+                if (!scan->is_there || identity_equal(&before, &after))
                         return;
         }
         scan->is_unsettled = true;

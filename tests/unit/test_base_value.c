@@ -275,11 +275,43 @@ static void test_writer(void **state)
         assert_string_equal(out.data, "{\"min\":-9223372036854775808,\"tenth\":0.1,\"third\":0.3333333333333333,\"nan\":null,\"inf\":null,\"l\\\"\":[{},[],true],\"raw\":[1],\"null\":null,\"value\":null}");
 }
 
+/* Documents of one text: lines are the text's, empty ones are left out, an error says where in the text it is. */
+static void test_yaml_documents(void **state)
+{
+        static const struct { const char *text; size_t count; } good[] = {
+                { "", 0 }, { "---\n---\n", 0 }, { "# only words\n", 0 }, { "a: 1", 1 }, { "---\na: 1\n---\n---\n- 2\n...\n---\ntext\n", 3 }, { "null\n---\n~\n---\nb\n", 1 },
+        };
+        static const struct { const char *text, *says; } bad[] = {
+                { "a: 1\n---\nb: [\n", "line 4" }, { "a: 1\n---\nb: 1\nb: 2\n", "line 4: key \"b\" is there twice" }, { "x\n--- &a y\n", "line 2: anchors" }, { "x\n---\n*a\n", "line 3: aliases" },
+        };
+        (void)state;
+        struct error err;
+        for (size_t i = 0; i < COUNT_OF(good); i++) {
+                CLEANUP(value_free) struct value *list = NULL;
+                if (!yaml_parse_all(good[i].text, strlen(good[i].text), ERROR_BAD_REQUEST, &list, &err))
+                        fail_msg("%s: %s", good[i].text, err.text);
+                assert_int_equal(value_get_kind(list), VALUE_LIST);
+                assert_int_equal(value_get_count(list), good[i].count);
+        }
+        for (size_t i = 0; i < COUNT_OF(bad); i++) {
+                struct value *list = NULL;
+                assert_false(yaml_parse_all(bad[i].text, strlen(bad[i].text), ERROR_BAD_REQUEST, &list, &err));
+                assert_null(list);
+                if (strncmp(err.text, bad[i].says, strlen(bad[i].says)) != 0)
+                        fail_msg("%s → %s", bad[i].text, err.text);
+        }
+        CLEANUP(value_free) struct value *list = NULL;
+        assert_true(yaml_parse_all(good[4].text, strlen(good[4].text), ERROR_BAD_REQUEST, &list, &err));
+        assert_int_equal(value_get_line(value_get_item(list, 0)), 2);
+        assert_int_equal(value_get_line(value_get_item(list, 1)), 5);
+        assert_string_equal(value_get_text(value_get_item(list, 2)), "text");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_json_refusals), cmocka_unit_test(test_wide_integers), cmocka_unit_test(test_yaml_refusals), cmocka_unit_test(test_bounds), cmocka_unit_test(test_many_keys), cmocka_unit_test(test_yaml_scalars),
-                cmocka_unit_test(test_readers), cmocka_unit_test(test_writer),
+                cmocka_unit_test(test_readers), cmocka_unit_test(test_writer), cmocka_unit_test(test_yaml_documents),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include <dirent.h>
 #include <pthread.h>
@@ -446,6 +449,42 @@ static void test_turns(void **state)
         }
 }
 
+struct watched { struct loop *loop; struct loop_watch *watch; int fd; unsigned calls; char got[16]; size_t used; };
+static void watch_read(void *arg)
+{
+        struct watched *watched = arg;
+        watched->calls++;
+        ssize_t got = read(watched->fd, watched->got + watched->used, 1);         /* one at a time: it comes again for the rest */
+        assert_true(got >= 0);
+        watched->used += (size_t)got;
+        if (got == 0) {                           /* a hang-up is readable too */
+                loop_watch_cancel(&watched->watch);
+                loop_stop(watched->loop);
+        }
+}
+
+static void test_watch(void **state)
+{
+        int ends[2];
+        assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+        struct watched watched = { .loop = *state, .fd = ends[0] };
+        watched.watch = loop_watch_start(*state, ends[0], watch_read, &watched);
+        assert_non_null(watched.watch);
+        assert_int_equal(write(ends[1], "abc", 3), 3);
+        close(ends[1]);
+        loop_run(*state);
+        assert_null(watched.watch);
+        assert_string_equal(watched.got, "abc");
+        assert_int_equal(watched.calls, 4);
+        loop_watch_cancel(&watched.watch);        /* nothing inside is fine */
+        close(ends[0]);
+        /* a regular file is always readable: it cannot be watched */
+        FILE *file = tmpfile();
+        assert_non_null(file);
+        assert_null(loop_watch_start(*state, fileno(file), watch_read, &watched));
+        fclose(file);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -462,6 +501,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_signals, open_loop, close_loop),
                 cmocka_unit_test_setup_teardown(test_run_again, open_loop, close_loop),
                 cmocka_unit_test_setup_teardown(test_turns, open_loop, close_loop),
+                cmocka_unit_test_setup_teardown(test_watch, open_loop, close_loop),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

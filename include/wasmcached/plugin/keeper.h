@@ -44,7 +44,7 @@ void keeper_ask(struct keeper *keeper, const struct plugin_workload *workload);
 /* Of a plugin in the folder of this namespace. Texts borrowed until the next turn of the loop. While pulling, sha256 may be that of what the plugin named before. */
 struct keeper_status { enum plugin_progress progress; const char *sha256, *digest, *detail; enum error_code code; int64_t since_s; };
 void keeper_get_status(const struct keeper *keeper, const struct plugin *plugin, const char *namespace, struct keeper_status *ret_status);
-/* Another one after each change of a state in that namespace's folder, or of a resource. */
+/* Another one after each change of a state in that namespace's folder; whether resources changed, the chain's own revision says. */
 uint64_t keeper_get_revision(const struct keeper *keeper, const char *namespace);
 
 struct keeper_watch;
