@@ -119,7 +119,8 @@ void config_to_modules_options(struct config *config, const struct modules_trust
 
 void config_to_keeper_options(const struct config *config, struct keeper_options *ret_options)
 {
-        *ret_options = (struct keeper_options){ .root_namespace = config->kubernetes.root_namespace, .node = config->kubernetes.node, .pulls_ahead = config->pull.ahead };
+        *ret_options = (struct keeper_options){ .root_namespace = config->kubernetes.root_namespace, .node = config->kubernetes.node, .pulls_ahead = config->pull.ahead,
+                .waiting_max = (unsigned)(config->limits.waiters + 1) / 2 };
 }
 
 void config_to_listener(const struct config_listener *listener, struct api_listener *ret_listener)

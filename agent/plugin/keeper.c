@@ -120,6 +120,7 @@ void item_need(struct keeper *keeper, const struct plugin *plugin, const char *n
         if (!item) {
                 item = memory_new(1, sizeof *item);
                 *item = (struct item){ .keeper = keeper, .kept = kept, .next = kept->items, .folder = folder_get(keeper, namespace), .since_s = clock_get_wall_s() };
+                item->tenant = folder_get(keeper, plugin->namespace);
                 kept->items = item;
                 keeper->item_count++;
                 item_queue(item);
@@ -212,8 +213,8 @@ static void work_fired(void *arg)
         if (keeper->is_closing)
                 return;
         bool is_done = round_step(keeper);
-        queue_start(keeper);
-        if (!is_done || (keeper->queue && keeper->running < KEEPER_RUNNING_MAX))
+        is_done &= queue_start(keeper);
+        if (!is_done)
                 loop_timer_again(keeper->work, 0);
 }
 
@@ -341,6 +342,8 @@ struct keeper *keeper_new(const struct keeper_options *options)
         keeper->held = map_new(free);
         keeper->expected = map_new(NULL);
         keeper->queue_end = &keeper->queue;
+        keeper->running_max = options->waiting_max > 0 && options->waiting_max < KEEPER_RUNNING_MAX ? options->waiting_max : KEEPER_RUNNING_MAX;
+        keeper->tenant_max = (keeper->running_max + KEEPER_TENANT_PART - 1) / KEEPER_TENANT_PART;
         workloads_init(keeper);
         keeper->work = loop_timer_start(options->loop, 0, 0, work_fired, keeper);
         keeper->tick = loop_timer_start(options->loop, KEEPER_TICK_MS, 0, tick_fired, keeper);

@@ -6,12 +6,13 @@
 #include <wasmcached/plugin/keeper.h>
 
 enum {
-        KEEPER_RUNNING_MAX = 64, KEEPER_SLICE_US = 2000, KEEPER_TICK_MS = 250, KEEPER_BACKOFF_FIRST_MS = 10000, KEEPER_BACKOFF_MAX_MS = 300000, KEEPER_GRACE_MS = 3000,
+        KEEPER_RUNNING_MAX = 2048, KEEPER_TENANT_PART = 4,
+        KEEPER_SLICE_US = 2000, KEEPER_TICK_MS = 250, KEEPER_BACKOFF_FIRST_MS = 10000, KEEPER_BACKOFF_MAX_MS = 300000, KEEPER_GRACE_MS = 3000,
         KEEPER_ASKED_MAX = 1024, KEEPER_ASKED_KEEP_MS = 3600000, KEEPER_LEASE_ID_BYTES = 40,
 };
 
-/* One namespace's folder of hand-outs. */
-struct folder { char *namespace; uint64_t revision; };
+/* One namespace: its folder of hand-outs, and how many modules its own plugins are waiting for. */
+struct folder { char *namespace; uint64_t revision; unsigned running; };
 /* A lease, shared by all items that were given it. */
 struct held { char id[KEEPER_LEASE_ID_BYTES]; unsigned count; int64_t renewed_ms, length_ms, let_go_ms; /* 0 = somebody needs it */ };
 
@@ -19,7 +20,7 @@ struct held { char id[KEEPER_LEASE_ID_BYTES]; unsigned count; int64_t renewed_ms
 struct item {
         struct keeper *keeper;
         struct kept *kept; struct item *next;              /* of the same plugin */
-        struct folder *folder;
+        struct folder *folder, *tenant;                    /* tenant: of the plugin itself */
         enum plugin_progress progress;
         bool is_queued, is_running;
         struct module_waiter *waiter;
@@ -44,7 +45,7 @@ struct keeper {
         struct map *folders, *held;
         struct item *queue, **queue_end;
         size_t item_count;
-        unsigned running;
+        unsigned running, running_max, tenant_max;
         struct module_listener *listener;
         struct loop_timer *work, *tick, *note;
         bool is_ticking, is_closing;
@@ -65,7 +66,7 @@ void keeper_work(struct keeper *keeper);                                    /* s
 
 /* hold.c */
 void item_queue(struct item *item);
-void queue_start(struct keeper *keeper);
+bool queue_start(struct keeper *keeper);                                    /* false: there is more to do */
 void item_stop(struct item *item);                                          /* no longer asks or waits */
 void item_let_go(struct item *item);
 void holds_tick(struct keeper *keeper, int64_t now_ms);

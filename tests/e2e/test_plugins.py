@@ -9,7 +9,7 @@ from conftest import PASSWORD
 from e2e_daemon import await_true
 from e2e_images import body_of, hexes, push, unique, wasm
 from e2e_plugins import Folder, events, plugin, pod, secret
-from e2e_servers import Registry, TokenServer, docker_config
+from e2e_servers import Registry, TokenServer, docker_config, run
 
 MEMBERS = ['kind', 'namespace', 'name', 'resourceVersion', 'phase', 'priority', 'type', 'match', 'pluginName', 'pluginConfig', 'env', 'failStrategy', 'url', 'sha256', 'digest',
            'path', 'state', 'code', 'detail', 'problems']
@@ -101,6 +101,46 @@ def test_restart_needs_no_network(start_server, folder):
     await_true(lambda: folder.ask(namespace='team-a').status == 200, 20)
     await_true(lambda: folder.chain() == before, 20)
     assert folder.ask(namespace='team-a').headers['etag'] == etag
+
+
+def test_crash_gives_the_same_chain(registry, folder):
+    import signal
+    folder.put('a.yaml', *(plugin(f'p{i}', url=registry.ref(push(registry)[0]), priority=i) for i in range(3)), pod('x'))
+    for i in range(3):
+        folder.await_state(f'p{i}', 'ready')
+    before, asked = folder.chain(), len(registry.requests())
+    folder.daemon.restart(signal.SIGKILL)
+    await_true(lambda: folder.ask(namespace='team-a').status == 200 and folder.chain() == before, 20)
+    assert all(os.path.exists(entry['path']) for entry in before) and len(registry.requests()) == asked
+
+
+def test_rules_of_the_node_change(registry, folder, authority):
+    """A reload that demands signatures takes away what has none, and gives it back."""
+    repository, _, _ = push(registry)
+    folder.put('a.yaml', plugin('p', url=registry.ref(repository)), pod('x'))
+    folder.await_state('p', 'ready')
+    public = os.path.join(folder.daemon.folder, 'key.pub')
+    with open(public, 'wb') as stream:
+        stream.write(run('openssl', 'x509', '-in', authority.ca, '-noout', '-pubkey'))
+    folder.daemon.configure(trust={'require': [{'match': f'{registry.host}/*', 'keys': [public]}]})
+    assert folder.daemon.ask('POST', '/v1/reload', {}, to='admin').status == 200
+    failed = folder.await_state('p', 'failed')
+    assert failed['code'] == 'signature_missing' and failed['path'] is None
+    folder.daemon.configure(trust={'require': []})
+    assert folder.daemon.ask('POST', '/v1/reload', {}, to='admin').status == 200
+    assert folder.await_state('p', 'ready')['code'] is None
+
+
+def test_a_slow_source_holds_up_nobody_else(registry, folder):
+    """A server that accepts and says nothing: plugins of it wait, others do not."""
+    import socket
+    with socket.create_server(('127.0.0.1', 0), backlog=512) as silent:
+        host = f'127.0.0.1:{silent.getsockname()[1]}'
+        folder.put('a.yaml', pod('x'), *(plugin(f'slow{i}', url=f'oci://{host}/slow{i}:v1') for i in range(200)))
+        folder.await_row('slow199', 'accepted')
+        folder.put('b.yaml', plugin('quick', url=registry.ref(push(registry)[0])))
+        folder.await_state('quick', 'ready', 10)
+        assert folder.entry('slow0')['state'] in ('pulling', 'failed')
 
 
 # ---- order and selection ----

@@ -106,6 +106,7 @@ void module_forget_refusals(struct modules *modules, const struct module_want *w
 }
 
 /* ---- the rig ---- */
+enum { WAITING_MAX = 40 };
 struct rig { struct loop *loop; struct keeper *keeper; struct loop_timer *timer; unsigned told; struct keeper_watch *watch; };
 
 static void stop(void *arg) { loop_stop(arg); }
@@ -123,7 +124,7 @@ static void rig_init(struct rig *rig)
         world.lease_s = 3600;
         *rig = (struct rig){ 0 };
         assert_true(loop_new(1, &rig->loop, &err));
-        rig->keeper = keeper_new(&(struct keeper_options){ .loop = rig->loop, .pulls_ahead = true });
+        rig->keeper = keeper_new(&(struct keeper_options){ .loop = rig->loop, .pulls_ahead = true, .waiting_max = WAITING_MAX });
         rig->watch = keeper_watch_start(rig->keeper, told, &rig->told);
         rig->timer = loop_timer_start(rig->loop, 1000000, 0, stop, rig->loop);
 }
@@ -146,7 +147,7 @@ static void run_ms(struct rig *rig, int64_t ms)
         loop_timer_again(rig->timer, ms);
         loop_run(rig->loop);
         /* On a loaded machine the time is over before the work is; then once more, for what is told of it. */
-        for (unsigned i = 0; i < 100 && (keeper->round_wanted || keeper->round_runs || (keeper->queue && keeper->running < KEEPER_RUNNING_MAX)); i++) {
+        for (unsigned i = 0; i < 100 && (keeper->round_wanted || keeper->round_runs || (keeper->queue && keeper->running < keeper->tenant_max)); i++) {
                 loop_timer_again(rig->timer, 10);
                 loop_run(rig->loop);
         }
@@ -437,17 +438,37 @@ static void test_bounds(void **state)
         for (unsigned i = 0; i < 300; i++) {
                 char name[16];
                 snprintf(name, sizeof name, "p%u", i);
-                put(&rig, "team", name, "url: r.example/a");
+                put(&rig, "greedy", name, "url: r.example/a");
         }
-        put_pod(&rig, "s", "team", "p");
+        put_pod(&rig, "s", "greedy", "p");
         run_ms(&rig, 100);
-        assert_int_equal(world.waiting_count, KEEPER_RUNNING_MAX);
-        for (unsigned i = 0; i < 20 && world.gets < 300; i++) {
+        assert_int_equal(world.waiting_count, WAITING_MAX / 4);             /* of one namespace, however many it has */
+        put(&rig, "team", "q", "url: r.example/b");
+        put_pod(&rig, "t", "team", "q");
+        run_ms(&rig, 50);
+        assert_int_equal(world.waiting_count, WAITING_MAX / 4 + 1);         /* another one's does not stand behind them */
+        for (unsigned i = 0; i < 100 && world.gets < 301; i++) {
                 answer_all();
-                run_ms(&rig, 50);
+                run_ms(&rig, 10);
         }
-        assert_int_equal(world.gets, 300);
-        assert_int_equal(world.most, KEEPER_RUNNING_MAX);
+        answer_all();
+        assert_int_equal(world.gets, 301);
+        assert_int_equal(status_of(&rig, "team", "q", "team").progress, PLUGIN_READY);
+        assert_int_equal(rig.keeper->running, 0);
+        for (unsigned i = 0; i < 60; i++) {
+                char namespace[16];
+                snprintf(namespace, sizeof namespace, "t%u", i);
+                put(&rig, namespace, "p", "url: r.example/a");
+                put_pod(&rig, namespace, namespace, "p");
+        }
+        run_ms(&rig, 50);
+        assert_int_equal(world.waiting_count, WAITING_MAX);
+        answer_all();
+        run_ms(&rig, 50);
+        assert_int_equal(world.waiting_count, 20);
+        answer_all();
+        assert_int_equal(world.most, WAITING_MAX);
+        world.waits = false;
         for (unsigned i = 0; i < KEEPER_ASKED_MAX + 50; i++) {
                 char namespace[16];
                 snprintf(namespace, sizeof namespace, "n%u", i);
