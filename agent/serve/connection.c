@@ -58,7 +58,7 @@ void connection_refuse_raw(struct serve *serve, int fd, int status, const char *
 
 static void peer_identify(int fd, bool is_unix, const struct sockaddr_storage *address, struct peer_key *ret_key, struct serve_peer *ret_peer)
 {
-        struct peer_key key = { .is_unix = is_unix };
+        struct peer_key key = { .kind = is_unix ? PEER_PROCESS : PEER_ADDRESS };
         struct serve_peer peer = { .is_unix = is_unix, .uid = (uid_t)-1, .gid = (gid_t)-1 };
         struct ucred credentials;
         socklen_t length = sizeof credentials;
@@ -90,6 +90,29 @@ static struct peer_count *peer_join(struct serve *serve, const struct peer_key *
         return count;
 }
 
+/* A group stands in the place of uid and pid. */
+static struct peer_key peer_of_group(const struct serve_group *group)
+{
+        struct peer_key key = { .kind = PEER_GROUP };
+        memcpy(key.address, group->bytes, sizeof group->bytes);
+        return key;
+}
+
+static void *peer_arrive(const struct listener *listener, int fd, const struct serve_peer *peer, struct peer_key *key)
+{
+        static const struct serve_group none = { 0 };
+        struct serve *serve = listener->serve;
+        struct serve_process process = { .peer = *peer, .fd = fd, .pidfd = -1 };
+        struct serve_group group = { 0 };
+        if (!serve->handler.arrived)
+                return NULL;
+        void *identity = serve->handler.arrived(serve->handler.arg, listener->tag, &process, &group);
+        process_fini(&process);
+        if (memcmp(&group, &none, sizeof group) != 0)
+                *key = peer_of_group(&group);
+        return identity;
+}
+
 static void peer_leave(struct serve *serve, struct peer_count *count)
 {
         if (--count->connections > 0)
@@ -97,6 +120,28 @@ static void peer_leave(struct serve *serve, struct peer_count *count)
         struct peer_key key = count->key;
 
         map_remove(serve->peers, &key, sizeof key);
+}
+
+bool connection_set_group(struct connection *connection, const struct serve_group *group)
+{
+        struct serve *serve = connection->serve;
+        struct peer_key key = peer_of_group(group);
+        if (memcmp(&key, &connection->count->key, sizeof key) == 0)
+                return true;
+        struct peer_count *count = peer_join(serve, &key);
+        if (!count)
+                return false;
+        if (count->waiting >= serve->limits.waiting_per_peer) {
+                peer_leave(serve, count);
+                return false;
+        }
+        if (connection->is_suspended) {
+                connection->count->waiting--;
+                count->waiting++;
+        }
+        peer_leave(serve, connection->count);
+        connection->count = count;
+        return true;
 }
 
 /* ---- coming and going */
@@ -179,8 +224,10 @@ void connection_accept(struct listener *listener, int fd, const struct sockaddr_
         struct serve_peer peer;
 
         peer_identify(fd, listener->is_unix, address, &key, &peer);
+        void *identity = peer_arrive(listener, fd, &peer, &key);
         struct peer_count *count = peer_join(serve, &key);
         if (!count) {
+                free(identity);
                 serve->stats.refused++;
                 connection_refuse_raw(serve, fd, 503, "too many connections of this peer; close some of them");
                 close(fd);
@@ -188,7 +235,9 @@ void connection_accept(struct listener *listener, int fd, const struct sockaddr_
         }
 
         struct connection *connection = memory_new(1, sizeof *connection);
-        *connection = (struct connection){ .serve = serve, .listener = listener, .tag = listener->tag, .count = count, .peer = peer, .fd = fd, .next = serve->connections };
+        *connection = (struct connection){ .serve = serve, .listener = listener, .tag = listener->tag, .count = count, .peer = peer, .fd = fd };
+        connection->identity = identity;
+        connection->next = serve->connections;
         connection->number = ++serve->next_number;
         connection->since_ms = serve_now_ms(serve);
         connection->body.limit = serve->limits.body_max_bytes;
@@ -217,6 +266,7 @@ void connection_free(struct connection *connection)
         request_fini(&connection->request);
         buffer_fini(&connection->body);
         buffer_fini(&connection->answer);
+        free(connection->identity);
         serve->stats.open--;
         free(connection);
         if (serve->is_full)

@@ -296,6 +296,16 @@ void *serve_request_get_tag(const struct serve_request *request)
         return connection_of_request(request)->tag;
 }
 
+void *serve_request_get_identity(const struct serve_request *request)
+{
+        return connection_of_request(request)->identity;
+}
+
+bool serve_request_set_group(struct serve_request *request, const struct serve_group *group)
+{
+        return connection_set_group((struct connection *)(void *)((char *)request - offsetof(struct connection, request)), group);
+}
+
 uint64_t serve_request_get_connection(const struct serve_request *request)
 {
         return connection_of_request(request)->number;

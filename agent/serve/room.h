@@ -17,9 +17,12 @@
 
 enum connection_phase { PHASE_FIRST, PHASE_IDLE, PHASE_RECEIVING, PHASE_ASKED, PHASE_SENDING, PHASE_STREAMING, PHASE_CLOSING };
 
-/* What is counted together: one uid and pid, or one address. Lives as long as a connection of it. */
-struct peer_key { uint32_t is_unix, uid, pid; uint8_t address[16]; };
+/* What is counted together: one uid and pid, one group, or one address. Lives as long as a connection of it. */
+enum peer_kind { PEER_ADDRESS, PEER_PROCESS, PEER_GROUP };
+struct peer_key { uint32_t kind, uid, pid; uint8_t address[16]; };
 struct peer_count { struct peer_key key; unsigned connections, waiting; };
+
+struct serve_process { struct serve_peer peer; int fd, pidfd; bool is_by_number; uint64_t start; };        /* start, in ticks since boot: only by number */
 
 struct parameter { const char *name, *value; };
 struct query { char *text; size_t count; struct parameter *parameters; };
@@ -58,6 +61,7 @@ struct connection {
         struct MHD_Connection *mhd;               /* NULL in FIRST */
         struct peer_count *count;
         struct serve_peer peer;
+        void *identity;                           /* the handler's; NULL */
         uint64_t number;
         int64_t since_ms;                         /* uv_now() of the last move */
         int fd;                                   /* libmicrohttpd's, or ours in FIRST */
@@ -117,10 +121,16 @@ void connection_close(struct connection *connection);               /* shuts the
 void connection_suspend(struct connection *connection);
 void connection_resume(struct connection *connection);
 void connection_set_timeout(struct connection *connection, int64_t timeout_ms);     /* without progress; 0 = none */
+bool connection_set_group(struct connection *connection, const struct serve_group *group);
 void connection_end_wait(struct connection *connection);            /* the request has been answered or is given up */
 void connection_watch(struct serve *serve);                         /* what the watch descriptor tells */
 void connection_sweep(struct serve *serve);
 void connection_refuse_raw(struct serve *serve, int fd, int status, const char *detail);
+
+/* ---- process.c */
+bool process_parse_start(const char *stat, uint64_t *ret_start);
+bool process_parse_has_user(const char *status, uid_t uid);
+void process_fini(struct serve_process *process);
 
 /* listen.c */
 void listener_close(struct listener *listener);

@@ -18,8 +18,8 @@ struct serve_limits {
         size_t body_max_bytes;            /* 1 MiB; more = 413 */
         size_t header_max_bytes;          /* 8 KiB per request, as of serve_new(); more = 431. Each KiB costs time at every hit */
         unsigned connections_max;         /* all listeners together; when full, accepting pauses */
-        unsigned connections_per_peer;    /* per uid and pid of the peer (per address on TCP); more are closed at once with 503 */
-        unsigned waiting_per_peer;        /* requests not yet answered per connection owner (uid, pid); more = 429 */
+        unsigned connections_per_peer;    /* per uid and pid of the peer (per address on TCP, per group where arrived() gives one); more are closed at once with 503 */
+        unsigned waiting_per_peer;        /* requests not yet answered of the same; more = 429 */
         int64_t idle_timeout_ms;          /* keep-alive connection without a request, and a request that does not arrive completely */
         int64_t write_timeout_ms;         /* a client that does not read */
 };
@@ -28,13 +28,25 @@ extern const struct serve_limits serve_limits_default;
 /* SO_PEERCRED at accept; a struct set once, never text. pid 0 = of another pid namespace. */
 struct serve_peer { bool is_unix; pid_t pid; uid_t uid; gid_t gid; };
 
+/* What is counted together, whatever its uids and pids are; all zero = nothing of the kind. */
+struct serve_group { uint8_t bytes[16]; };
+/* The process that connected, as long as arrived() runs. What /proc/<pid> says is its own when it was read after hold() and before a check() that both were true. Neither waits.
+   ERROR_DENIED: it has ended, cannot be seen from here (pid 0), or its number is another process's by now. Identity is that of who connected, wherever the socket goes then. */
+struct serve_process;
+const struct serve_peer *serve_process_get_peer(const struct serve_process *process);
+bool serve_process_hold(struct serve_process *process, struct error *err);
+bool serve_process_check(const struct serve_process *process, struct error *err);
+
 /*
  * request: exactly once per whole request; the handler keeps `request` until it answers it (any of the serve_answer… functions) or `gone` is called for it,
  *   whichever is first; then it is invalid.
+ * arrived: may be NULL. A connection came on a listener of this tag; returns what is known of it from now on (serve_request_get_identity, freed with free()), or NULL.
+ *   The group, zeroed before, is what it counts for.
  * gone: the peer vanished (noticed within a second, also while the request waits) or the listener closes. No answer may be given any more.
  */
 struct serve_handler {
         void *arg;
+        void *(*arrived)(void *arg, void *tag, struct serve_process *process, struct serve_group *ret_group);
         void (*request)(void *arg, struct serve_request *request);
         void (*gone)(void *arg, struct serve_request *request);
         /* The peer of a stream vanished or was too slow (more than 1 MiB unsent); the stream is closed and must not be used again. */
@@ -69,6 +81,9 @@ const char *serve_request_get_query_name(const struct serve_request *request, si
 const char *serve_request_get_body(const struct serve_request *request, size_t *ret_size);       /* never NULL, NUL behind the end */
 const struct serve_peer *serve_request_get_peer(const struct serve_request *request);
 void *serve_request_get_tag(const struct serve_request *request);
+void *serve_request_get_identity(const struct serve_request *request);                     /* of the connection: what arrived() returned */
+/* The connection, this request with it, counts for another group from now on. False: that one has all it may have, and nothing changes. */
+bool serve_request_set_group(struct serve_request *request, const struct serve_group *group);
 uint64_t serve_request_get_connection(const struct serve_request *request);                /* number of the connection, never reused */
 void serve_request_set_data(struct serve_request *request, void *data);                    /* the handler's own */
 void *serve_request_get_data(const struct serve_request *request);

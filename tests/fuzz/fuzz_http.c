@@ -90,7 +90,7 @@ static void clean_up(void)
 
 static void start(void)
 {
-        struct serve_handler handler = { NULL, on_request, on_gone, on_stream_gone, on_problem };
+        struct serve_handler handler = { .request = on_request, .gone = on_gone, .stream_gone = on_stream_gone, .problem = on_problem };
         struct error err = { 0 };
 
         if (!mkdtemp(folder))

@@ -43,6 +43,9 @@ struct rig {
         atomic_uint requests, gone, streams_gone, waits;
 };
 
+/* Of rigs that are made from now on. */
+static void *(*rig_arrived)(void *arg, void *tag, struct serve_process *process, struct serve_group *ret_group);
+
 static inline int rig_count_fds(void)
 {
         DIR *folder = opendir("/proc/self/fd");
@@ -126,6 +129,12 @@ static inline void rig_request(void *arg, struct serve_request *request)
                 free(text);
         } else if (strcmp(path, "/echo") == 0) {
                 rig_reply(request, 200, body, size);
+        } else if (strcmp(path, "/whoami") == 0) {
+                const char *identity = serve_request_get_identity(request);
+                rig_reply(request, 200, identity ? identity : "", identity ? strlen(identity) : 0);
+        } else if (strcmp(path, "/group") == 0) {
+                bool is_moved = serve_request_set_group(request, &(struct serve_group){ { (uint8_t)body[0] } });
+                rig_reply(request, 200, is_moved ? "moved" : "full", is_moved ? 5 : 4);
         } else if (strcmp(path, "/empty") == 0) {
                 rig_reply(request, 204, NULL, 0);
         } else {
@@ -174,7 +183,8 @@ static inline void rig_stop(void *arg)
 static inline void *rig_main(void *arg)
 {
         struct rig *rig = arg;
-        struct serve_handler handler = { rig, rig_request, rig_gone, rig_stream_gone, rig_problem };
+        struct serve_handler handler = { .arg = rig, .arrived = rig_arrived, .request = rig_request, .gone = rig_gone, .stream_gone = rig_stream_gone,
+                                         .problem = rig_problem };
 
         if (loop_new(2, &rig->loop, &rig->err) && serve_new(rig->loop, &rig->limits, &handler, &rig->serve, &rig->err) &&
             serve_listen_unix(rig->serve, rig->path, 0600, rig, &rig->err)) {
