@@ -20,8 +20,9 @@ static uint64_t holder_make(const struct serve_request *request)
 static void caller_fill(struct api_call *call)
 {
         const struct api_listener *listener = call->listener;
+        call->pod = NULL;
         call->caller = (struct module_caller){
-                .namespace = listener->identity == API_IDENTITY_TRUSTED ? NULL : listener->namespace,
+                .namespace = listener->namespace,
                 .is_trusted = listener->identity == API_IDENTITY_TRUSTED,
                 .is_admin = listener->kind == API_LISTENER_ADMIN,
                 .module_dir = listener->module_dir,
@@ -49,9 +50,23 @@ static void audit(const struct api_call *call)
                 LOG_NUMBER("pid", peer->pid));
 }
 
-static void handle_request(void *arg, struct serve_request *request)
+/* Who probes or scrapes need not be a pod's process. False when it is answered already, or will be asked again. */
+static bool call_identify(struct api_call *call, const struct api_review *review)
 {
-        struct api *api = arg;
+        struct api_refusal crowded = { .status = 429 };
+        struct error err = { 0 };
+        enum api_identified identified = API_IDENTIFIED;
+        if (call->listener->identity == API_IDENTITY_POD && !(call->route->who & API_METRICS))
+                identified = api_identify(call, review, &err);
+        if (identified == API_REFUSED)
+                api_call_fail(call, &err);
+        else if (identified == API_CROWDED)
+                api_answer_refusal(call->api, call->request, api_call_route(call), &crowded, &err);
+        return identified == API_IDENTIFIED;
+}
+
+void api_handle_reviewed(struct api *api, struct serve_request *request, const struct api_review *review)
+{
         struct error err = { 0 };
         CLEANUP(buffer_fini) struct buffer allow = { 0 };
         struct api_call call;
@@ -75,8 +90,15 @@ static void handle_request(void *arg, struct serve_request *request)
                 return;
         }
         caller_fill(&call);
+        if (!call_identify(&call, review))
+                return;
         audit(&call);
         call.route->handle(&call);
+}
+
+static void handle_request(void *arg, struct serve_request *request)
+{
+        api_handle_reviewed(arg, request, NULL);
 }
 
 static void handle_gone(void *arg, struct serve_request *request)
@@ -131,8 +153,11 @@ struct api *api_new(const struct api_options *options)
         api->options = *options;
         api->memo = api_memo_new();
         api->started_wall_s = clock_get_wall_s();
-        api->handler = (struct serve_handler){ .arg = api, .request = handle_request, .gone = handle_gone, .stream_gone = handle_stream_gone, .problem = handle_problem };
+        api->handler = (struct serve_handler){ .arg = api, .arrived = api_arrived, .request = handle_request, .gone = handle_gone, .stream_gone = handle_stream_gone,
+                                              .problem = handle_problem };
         api->chains = api_chains_new(api);
+        api->namespaces = map_new(free);
+        api->reviews_end = &api->reviews;
         api_print_openapi(options->version, &api->openapi);
         return api;
 }
@@ -152,6 +177,7 @@ void api_close(struct api *api)
         api->is_closing = true;
         api_events_close(api);
         api_chains_close(api->chains);
+        api_reviews_close(api);
 }
 
 void api_free(struct api **api)
@@ -167,6 +193,7 @@ void api_free(struct api **api)
                 free(ask);
         }
         api_memo_free(&old->memo);
+        map_free(&old->namespaces);
         buffer_fini(&old->scratch);
         buffer_fini(&old->problem);
         buffer_fini(&old->openapi);

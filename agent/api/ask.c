@@ -37,6 +37,10 @@ void api_ask_gone(struct api_ask *ask)
                 api_ask_free(&ask);
                 return;
         }
+        if (ask->review) {
+                api_review_gone(ask->review);
+                return;
+        }
         if (!ask->waiter)
                 return;
         module_waiter_cancel(&ask->waiter);

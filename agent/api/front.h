@@ -16,6 +16,7 @@ struct api_follower;
 struct api_memo;
 struct api_chains;
 struct api_poll;
+struct api_review;
 
 enum api_who { API_AGENT = 1 << API_LISTENER_AGENT, API_ADMIN = 1 << API_LISTENER_ADMIN, API_METRICS = 1 << API_LISTENER_METRICS };
 
@@ -41,6 +42,7 @@ struct api_call {
         const struct api_route *route;
         const struct api_listener *listener;
         struct module_caller caller;
+        const struct plugin_pod *pod;     /* with identity pod: the caller's, borrowed for the call; NULL where only its namespace is known */
         char parameter[API_PARAMETER_BYTES];
 };
 
@@ -53,6 +55,7 @@ struct api_ask {
         size_t route;
         bool is_answered;                 /* before module's call returned */
         struct api_poll *poll;            /* of GET /v1/plugins with wait */
+        struct api_review *review;        /* of its token */
         struct api_memo_entry *entry;     /* only while module_get() runs: where the rendered answer is remembered */
         struct api_ask *next_spare;
 };
@@ -68,6 +71,9 @@ struct api {
         struct api_ask *spare;
         struct api_follower *followers;
         struct api_chains *chains;        /* rendered ones, and who waits for another */
+        struct map *namespaces;           /* texts that callers point to */
+        struct api_review *reviews, **reviews_end;
+        unsigned reviews_running;
         unsigned asks;                    /* given out */
         bool is_closing;
         int64_t started_wall_s, expires_s;
@@ -95,6 +101,15 @@ struct buffer *api_scratch(struct api *api);              /* cleared */
 
 /* Status 200, or 304 without the body; with ETag. */
 void api_answer_tagged(struct api *api, struct serve_request *request, size_t route, int status, const char *etag, const struct buffer *body);
+
+/* ---- identity.c: identity pod ---- */
+enum api_identified { API_IDENTIFIED, API_REFUSED, API_CROWDED, API_WAITS };       /* CROWDED: 429; WAITS: api_handle_reviewed() will be called, unless the request goes */
+void *api_arrived(void *arg, void *tag, struct serve_process *process, struct serve_group *ret_group);
+/* Fills the call's pod, and its caller's namespace and holder. `review` NULL at first, then the one that was waited for. */
+enum api_identified api_identify(struct api_call *call, const struct api_review *review, struct error *err);
+void api_handle_reviewed(struct api *api, struct serve_request *request, const struct api_review *review);
+void api_review_gone(struct api_review *review);
+void api_reviews_close(struct api *api);
 
 /* ---- question.c: GET /v1/plugins and explain: which workload, which traffic ---- */
 struct api_question {
@@ -138,7 +153,7 @@ void api_object_put_lease(struct json_writer *writer, const struct module_object
 /* The whole answer to POST /v1/modules; `entry` (may be NULL) remembers all but the lease. */
 void api_object_print(struct api *api, const struct module_object *object, struct api_memo_entry *entry, struct buffer *out);
 
-/* ---- memo.c: decoded wants by (listener, exact body) ---- */
+/* ---- memo.c: decoded wants by (listener, caller's namespace, exact body) ---- */
 struct api_memo_entry {
         struct module_want *want;
         size_t key_bytes;
@@ -150,9 +165,9 @@ struct api_memo_entry {
 };
 struct api_memo *api_memo_new(void) __attribute__((returns_nonnull));
 void api_memo_free(struct api_memo **memo);
-struct api_memo_entry *api_memo_get(struct api_memo *memo, const struct api_listener *listener, const char *body, size_t body_bytes);
+struct api_memo_entry *api_memo_get(const struct api_call *call, const char *body, size_t body_bytes);
 /* Takes a reference of `want`. NULL when it is not to be kept: a body that is too long or has a secret. */
-struct api_memo_entry *api_memo_put(struct api_memo *memo, const struct api_listener *listener, const char *body, size_t body_bytes, struct module_want *want);
+struct api_memo_entry *api_memo_put(const struct api_call *call, const char *body, size_t body_bytes, struct module_want *want);
 
 /* ---- range.c: RFC 9110 13, 14 ---- */
 enum api_range_kind { API_RANGE_WHOLE, API_RANGE_PART, API_RANGE_NONE };   /* NONE: 416 */

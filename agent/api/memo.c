@@ -1,5 +1,6 @@
 /*
- * How it goes: proxies ask the same thing in the same words again and again; a decoded want is found by its listener and the exact bytes of the body, without parsing JSON.
+ * How it goes: proxies ask the same thing in the same words again and again; a decoded want is found by its listener, its caller's namespace and the exact
+ *              bytes of the body, without parsing JSON.
  * How it fails: what is long or carries a secret is not kept, and is decoded each time.
  * How it ends: at most API_MEMO_ENTRIES; the oldest gives way. Wants are immutable, so an entry never goes stale.
  */
@@ -39,32 +40,41 @@ void api_memo_free(struct api_memo **memo)
         free(old);
 }
 
-/* The listener's address first: two listeners may mean different things by the same words. */
-static size_t key_make(const struct api_listener *listener, const char *body, size_t body_bytes, unsigned char ret_key[sizeof(void *) + API_MEMO_BODY_BYTES])
+enum { KEY_BYTES_MAX = sizeof(void *) + 64 + API_MEMO_BODY_BYTES };
+
+/* The listener's address and the caller's namespace first: the same words may mean something else, or be denied, elsewhere. */
+static size_t key_make(const struct api_call *call, const char *body, size_t body_bytes, unsigned char ret_key[KEY_BYTES_MAX])
 {
-        memcpy(ret_key, &listener, sizeof listener);
-        memcpy(ret_key + sizeof listener, body, body_bytes);
-        return sizeof listener + body_bytes;
+        const char *namespace = call->caller.namespace ? call->caller.namespace : "";
+        size_t namespace_bytes = strnlen(namespace, 63) + 1, used = sizeof call->listener;
+        memcpy(ret_key, &call->listener, used);
+        memcpy(ret_key + used, namespace, namespace_bytes);
+        ret_key[used + namespace_bytes - 1] = '\0';
+        used += namespace_bytes;
+        if (body_bytes > 0)
+                memcpy(ret_key + used, body, body_bytes);
+        return used + body_bytes;
 }
 
-struct api_memo_entry *api_memo_get(struct api_memo *memo, const struct api_listener *listener, const char *body, size_t body_bytes)
+struct api_memo_entry *api_memo_get(const struct api_call *call, const char *body, size_t body_bytes)
 {
-        unsigned char key[sizeof(void *) + API_MEMO_BODY_BYTES];
+        unsigned char key[KEY_BYTES_MAX];
         if (body_bytes > API_MEMO_BODY_BYTES)
                 return NULL;
-        size_t key_bytes = key_make(listener, body, body_bytes, key);
-        return map_get(memo->entries, key, key_bytes);
+        return map_get(call->api->memo->entries, key, key_make(call, body, body_bytes, key));
 }
 
-struct api_memo_entry *api_memo_put(struct api_memo *memo, const struct api_listener *listener, const char *body, size_t body_bytes, struct module_want *want)
+struct api_memo_entry *api_memo_put(const struct api_call *call, const char *body, size_t body_bytes, struct module_want *want)
 {
+        struct api_memo *memo = call->api->memo;
+        unsigned char key[KEY_BYTES_MAX];
         if (body_bytes > API_MEMO_BODY_BYTES || module_want_has_secret(want))
                 return NULL;
 
-        struct api_memo_entry *entry = memory_new(1, sizeof *entry + sizeof(void *) + body_bytes);
-        unsigned char key[sizeof(void *) + API_MEMO_BODY_BYTES];
-        entry->key_bytes = key_make(listener, body, body_bytes, key);
-        memcpy(entry->key, key, entry->key_bytes);
+        size_t key_bytes = key_make(call, body, body_bytes, key);
+        struct api_memo_entry *entry = memory_new(1, sizeof *entry + key_bytes);
+        entry->key_bytes = key_bytes;
+        memcpy(entry->key, key, key_bytes);
         entry->want = module_want_ref(want);
 
         struct api_memo_entry **slot = &memo->ring[memo->next++ % API_MEMO_ENTRIES];

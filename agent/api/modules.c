@@ -12,20 +12,23 @@
 enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000 };
 
 /* ---- the want ---- */
-static bool namespace_check(const struct api_listener *listener, const char *namespace, struct error *err)
+static bool namespace_check(const struct api_call *call, const char *namespace, struct error *err)
 {
         char shown[80];
-        if (listener->identity == API_IDENTITY_TRUSTED || !namespace || string_equal(namespace, listener->namespace))
+        if (call->listener->identity == API_IDENTITY_TRUSTED || !namespace || string_equal(namespace, call->caller.namespace))
                 return true;
+        if (call->listener->identity == API_IDENTITY_POD)
+                return refuse(err, ERROR_DENIED, "namespace: \"%s\" is not the namespace of the pod that asks, \"%s\"; leave it out",
+                        string_printable(namespace, strlen(namespace), shown, sizeof shown), call->caller.namespace);
         return refuse(err, ERROR_DENIED, "namespace: \"%s\" is not the namespace of this socket, \"%s\"; leave it out, or ask on the socket of that namespace",
-                string_printable(namespace, strlen(namespace), shown, sizeof shown), listener->namespace);
+                string_printable(namespace, strlen(namespace), shown, sizeof shown), call->caller.namespace);
 }
 
 bool api_want_read(struct api_call *call, struct module_want **ret_want, struct api_memo_entry **ret_entry, struct error *err)
 {
         size_t size;
         const char *body = serve_request_get_body(call->request, &size);
-        struct api_memo_entry *entry = api_memo_get(call->api->memo, call->listener, body, size);
+        struct api_memo_entry *entry = api_memo_get(call, body, size);
         if (entry) {
                 *ret_want = module_want_ref(entry->want);
                 *ret_entry = entry;
@@ -38,9 +41,9 @@ bool api_want_read(struct api_call *call, struct module_want **ret_want, struct 
                 return refuse_within(err, "body");
         if (!module_want_decode(value, &want, err))
                 return false;
-        if (!namespace_check(call->listener, value_get_text(value_get_member(value, "namespace")), err))
+        if (!namespace_check(call, value_get_text(value_get_member(value, "namespace")), err))
                 return false;
-        *ret_entry = api_memo_put(call->api->memo, call->listener, body, size, want);
+        *ret_entry = api_memo_put(call, body, size, want);
         *ret_want = TAKE(want);
         return true;
 }
@@ -105,7 +108,7 @@ static bool caller_narrow(struct api_call *call, struct error *err)
                 return true;
         if (!label_fits(namespace))
                 return refuse(err, ERROR_BAD_REQUEST, "query parameter \"namespace\": a DNS label is needed (at most 63 of a-z, 0-9 and -)");
-        if (!namespace_check(call->listener, namespace, err))
+        if (!namespace_check(call, namespace, err))
                 return false;
         call->caller.namespace = namespace;
         call->caller.is_trusted = false;

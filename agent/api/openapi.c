@@ -24,7 +24,7 @@ static const char SCHEMAS[] =
         "        imagePullPolicy: {type: string, enum: [UNSPECIFIED_POLICY, IfNotPresent, Always]}\n"
         "        imagePullSecret: {type: string, description: Name of a Secret in the namespace of the request}\n"
         "        verificationKey: {type: string, description: '1 to 8 PEM public keys; a valid signature by one of them is then required'}\n"
-        "        namespace: {type: string, description: The tenant; on a fixed listener only its own}\n"
+        "        namespace: {type: string, description: 'The tenant; with identity fixed and pod only its own'}\n"
         "        resource: {type: object, additionalProperties: false, properties: {name: {type: string}, version: {type: string}}}\n"
         "        pullSecret: {type: object, description: 'A docker config, instead of imagePullSecret; held in memory only'}\n"
         "        timeout: {type: string, example: 5s, description: How long this caller waits; 30s if not given}\n"

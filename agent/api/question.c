@@ -125,14 +125,34 @@ static bool traffic_read(const struct api_call *call, struct plugin_traffic *ret
 /* Malformed is 400 wherever it is said; then comes who may say it. */
 static bool namespace_read(const struct api_call *call, struct api_question *question, struct error *err)
 {
-        const struct api_listener *listener = call->listener;
-        const char *namespace = serve_request_get_query(call->request, "namespace", 0);
-        bool is_trusted = listener->identity == API_IDENTITY_TRUSTED;
+        const char *namespace = serve_request_get_query(call->request, "namespace", 0), *own = call->caller.namespace;
+        bool is_trusted = call->listener->identity == API_IDENTITY_TRUSTED;
         if (namespace && !string_is_dns(namespace, 63, false))
                 return refuse_parameter(err, "namespace", namespace, "a DNS label (at most 63 of a-z, 0-9 and -)");
-        if (namespace && !is_trusted && strcmp(namespace, listener->namespace) != 0)
-                return refuse(err, ERROR_DENIED, "query parameter \"namespace\": callers of this socket are in \"%s\" and cannot ask for another namespace", listener->namespace);
-        question->namespace = string_copy(namespace ? namespace : is_trusted ? "default" : listener->namespace);
+        if (namespace && !is_trusted && call->listener->identity != API_IDENTITY_POD && strcmp(namespace, own) != 0)
+                return refuse(err, ERROR_DENIED, "query parameter \"namespace\": callers of this socket are in \"%s\" and cannot ask for another namespace", own);
+        question->namespace = string_copy(namespace ? namespace : is_trusted ? "default" : own);
+        return true;
+}
+
+/* A pod is what it is, and says nothing of itself. */
+static bool pod_read(const struct api_call *call, struct api_question *question, struct error *err)
+{
+        static const char *const own[] = { "namespace", "label", "service", "serviceEntry" };
+        if (call->listener->identity != API_IDENTITY_POD)
+                return true;
+        for (size_t i = 0; i < COUNT_OF(own); i++)
+                if (serve_request_get_query(call->request, own[i], 0))
+                        return refuse(err, ERROR_DENIED, "query parameter \"%s\": who asks on this socket is known by its pod and cannot say it", own[i]);
+        if (!call->pod)
+                return refuse(err, ERROR_BUSY, "the labels of the pod that asks are not known yet; ask again in a moment");
+        free(TAKE(question->labels));
+        question->labels = memory_new(call->pod->label_count + 1, sizeof *question->labels);
+        for (; question->label_count < call->pod->label_count; question->label_count++) {
+                const struct plugin_label *label = &call->pod->labels[question->label_count];
+                question->labels[question->label_count] = (struct plugin_label){ string_copy(label->key), string_copy(label->value) };
+        }
+        qsort(question->labels, question->label_count, sizeof *question->labels, by_key);
         return true;
 }
 
@@ -145,6 +165,8 @@ bool api_question_read(struct api_call *call, struct api_question *ret_question,
                 return refuse_parameter(err, "times", times, "0 or 1");
         if (!traffic_read(call, &question->traffic, err) || !labels_read(call, question, err) || !services_read(call, "service", false, question, err) ||
                 !services_read(call, "serviceEntry", true, question, err) || !namespace_read(call, question, err))
+                return false;
+        if (!pod_read(call, question, err))
                 return false;
         if (question->service_count > 0 && call->listener->identity != API_IDENTITY_TRUSTED)
                 return refuse(err, ERROR_DENIED, "query parameter \"%s\": only callers of a trusted socket may name the services that they serve",

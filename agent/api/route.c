@@ -21,7 +21,8 @@ static const struct api_query QUERY_EVENTS[] = {
         { 0 },
 };
 #define QUERY_WORKLOAD \
-        { "namespace", "The workload's namespace (trusted callers; elsewhere only the socket's own)" }, { "label", "k=v, a label of the workload; repeated" }, \
+        { "namespace", "The workload's namespace (trusted callers; elsewhere only the socket's own). With identity pod neither this nor the next three: 403" }, \
+        { "label", "k=v, a label of the workload; repeated" }, \
         { "service", "namespace/name of a Service that the waypoint serves; repeated (trusted callers)" }, \
         { "serviceEntry", "namespace/name of a ServiceEntry that the waypoint serves; repeated (trusted callers)" }, \
         { "direction", "inbound, outbound or gateway" }, { "port", "1 to 65535" }, { "type", "HTTP or NETWORK; both if not given" }

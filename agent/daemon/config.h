@@ -5,12 +5,14 @@
 #include <stdint.h>
 #include <wasmcached/base.h>
 
-struct api_listener; struct fetch_options; struct keeper_options; struct modules_options; struct modules_trust; struct registry_options; struct serve_limits; struct store_options;
+struct api_listener; struct fetch_options; struct keeper_options; struct kube_options; struct modules_options; struct modules_trust;
+struct registry_options; struct serve_limits; struct store_options;
 
 enum { CONFIG_FILE_MAX_BYTES = 1 << 20 };
 #define CONFIG_FILE_DEFAULT "/etc/wasmcached/config.yaml"
 
 enum config_identity { CONFIG_IDENTITY_FIXED, CONFIG_IDENTITY_POD, CONFIG_IDENTITY_TRUSTED };
+enum config_kubernetes { CONFIG_KUBERNETES_OFF, CONFIG_KUBERNETES_IN_CLUSTER, CONFIG_KUBERNETES_KUBECONFIG };
 enum config_format { CONFIG_FORMAT_LOGFMT, CONFIG_FORMAT_JSON };
 
 /* Texts are never NULL ("" = unset) once read, lists end with NULL; all of it lives as long as the config. Numbers are int64_t in the unit of the name. */
@@ -44,7 +46,7 @@ struct config {
                 bool require_top_level_signature;
                 struct config_require *require; size_t require_count;
         } trust;
-        struct { int64_t mode; const char *kubeconfig, *node, *root_namespace; } kubernetes;
+        struct { int64_t mode; const char *kubeconfig, *node, *token_audience, *root_namespace; } kubernetes;
         const char *manifests;
         struct { int64_t level, format; } log;              /* enum log_level, enum log_format */
         struct { int64_t body_bytes, headers_bytes, connections, connections_per_peer, waiters, waiting_per_peer, idle_timeout_ms, write_timeout_ms; } limits;
@@ -82,6 +84,8 @@ void config_to_fetch_options(struct config *config, struct fetch_options *ret_op
 void config_to_registry_options(struct config *config, struct registry_options *ret_options);
 /* Borrows the trust, which config_load_trust() read. */
 void config_to_modules_options(struct config *config, const struct modules_trust *trust, struct modules_options *ret_options);
+/* False: mode off. */
+bool config_to_kube_options(const struct config *config, struct kube_options *ret_options);
 void config_to_keeper_options(const struct config *config, struct keeper_options *ret_options);
 /* Reads the key files that `trust:` names. Blocks. ERROR_NOT_FOUND: a file is absent; else ERROR_BAD_REQUEST; option and file named. */
 bool config_load_trust(const struct config *config, struct modules_trust *ret_trust, struct error *err);

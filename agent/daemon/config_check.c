@@ -41,6 +41,8 @@ static bool check_listener(const struct option_place *place, struct config_liste
         struct config *config = place->config;
         if (listener->identity == CONFIG_IDENTITY_TRUSTED && *listener->namespace)
                 return option_refuse(place, err, "namespace \"%s\" has no meaning with identity trusted, the caller names it; leave it out", listener->namespace);
+        if (listener->identity == CONFIG_IDENTITY_POD && *listener->namespace)
+                return option_refuse(place, err, "namespace \"%s\" has no meaning with identity pod, it is that of the caller's pod; leave it out", listener->namespace);
         if (listener->identity == CONFIG_IDENTITY_FIXED && !*listener->namespace)
                 listener->namespace = "default";
         if (!*listener->module_dir)
@@ -95,8 +97,18 @@ static bool check_providers(const struct option_place *place, const struct value
         return has_config == has_folder || option_refuse(&at, err, "without credentials.%s; both or neither", has_config ? "provider_bin_dir" : "provider_config");
 }
 
+static bool check_kubernetes(const struct option_place *place, const struct value *document, struct error *err)
+{
+        const struct config *config = place->config;
+        bool by_file = config->kubernetes.mode == CONFIG_KUBERNETES_KUBECONFIG;
+        struct option_place at = { place->config, place->file, "kubernetes.kubeconfig", find_line(document, by_file ? "kubernetes.mode" : "kubernetes.kubeconfig") };
+        if (by_file && !*config->kubernetes.kubeconfig)
+                return option_refuse(&at, err, "missing; kubernetes.mode kubeconfig needs the file's path");
+        return by_file || !*config->kubernetes.kubeconfig || option_refuse(&at, err, "has a meaning only with kubernetes.mode kubeconfig; set that, or leave the file out");
+}
+
 bool config_check(const struct option_place *place, const struct value *document, struct error *err)
 {
         return check_watermarks(place, document, err) && check_listeners(place, document, err) && check_registries(place, document, err) &&
-                check_providers(place, document, err);
+                check_providers(place, document, err) && check_kubernetes(place, document, err);
 }

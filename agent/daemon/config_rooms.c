@@ -5,6 +5,7 @@
  */
 #include <wasmcached/api.h>
 #include <wasmcached/fetch.h>
+#include <wasmcached/kube.h>
 #include <wasmcached/module.h>
 #include <wasmcached/plugin/keeper.h>
 #include <wasmcached/registry.h>
@@ -117,6 +118,13 @@ void config_to_modules_options(struct config *config, const struct modules_trust
         };
 }
 
+bool config_to_kube_options(const struct config *config, struct kube_options *ret_options)
+{
+        bool by_file = config->kubernetes.mode == CONFIG_KUBERNETES_KUBECONFIG;
+        *ret_options = (struct kube_options){ .mode = by_file ? KUBE_KUBECONFIG : KUBE_IN_CLUSTER, .kubeconfig = by_file ? config->kubernetes.kubeconfig : NULL };
+        return config->kubernetes.mode != CONFIG_KUBERNETES_OFF;
+}
+
 void config_to_keeper_options(const struct config *config, struct keeper_options *ret_options)
 {
         *ret_options = (struct keeper_options){ .root_namespace = config->kubernetes.root_namespace, .node = config->kubernetes.node, .pulls_ahead = config->pull.ahead,
@@ -125,11 +133,13 @@ void config_to_keeper_options(const struct config *config, struct keeper_options
 
 void config_to_listener(const struct config_listener *listener, struct api_listener *ret_listener)
 {
-        bool is_trusted = listener->identity == CONFIG_IDENTITY_TRUSTED;
+        static const enum api_identity identities[] = {
+                [CONFIG_IDENTITY_FIXED] = API_IDENTITY_FIXED, [CONFIG_IDENTITY_POD] = API_IDENTITY_POD, [CONFIG_IDENTITY_TRUSTED] = API_IDENTITY_TRUSTED,
+        };
         *ret_listener = (struct api_listener){
                 .kind = API_LISTENER_AGENT,
-                .identity = is_trusted ? API_IDENTITY_TRUSTED : API_IDENTITY_FIXED,
-                .namespace = is_trusted ? NULL : listener->namespace,
+                .identity = identities[listener->identity],
+                .namespace = listener->identity == CONFIG_IDENTITY_FIXED ? listener->namespace : NULL,
                 .module_dir = listener->module_dir,
         };
 }

@@ -19,6 +19,7 @@
 #include <wasmcached/fetch.h>
 #include <wasmcached/loop.h>
 #include <wasmcached/module.h>
+#include <wasmcached/kube.h>
 #include <wasmcached/plugin/manifests.h>
 #include <wasmcached/registry.h>
 #include <wasmcached/serve.h>
@@ -36,6 +37,8 @@ struct daemon {
         struct loop *loop;
         struct store *store;
         struct modules *modules;
+        struct kube *kube;
+        struct kube_reviews *reviews;
         struct keeper *keeper;
         struct manifests *manifests;
         struct api *api;
@@ -262,6 +265,18 @@ static bool start_modules(struct daemon *daemon, struct error *err)
         return true;
 }
 
+static bool start_kube(struct daemon *daemon, struct error *err)
+{
+        struct kube_options options;
+
+        if (!config_to_kube_options(daemon->first, &options))
+                return true;
+        if (!kube_new(&options, &daemon->kube, err))
+                return false;
+        daemon->reviews = kube_reviews_new(daemon->first->kubernetes.token_audience, NULL);
+        return true;
+}
+
 static void start_plugins(struct daemon *daemon)
 {
         const struct config *config = daemon->first;
@@ -280,6 +295,7 @@ static bool start_serve(struct daemon *daemon, struct error *err)
         struct serve_limits limits;
         struct api_options options = {
                 .loop = daemon->loop, .modules = daemon->modules, .keeper = daemon->keeper, .version = WASMCACHED_VERSION,
+                .kube = daemon->kube, .reviews = daemon->reviews, .node = daemon->first->kubernetes.node,
                 .callbacks = { .arg = daemon, .config = config_answer, .reload = reload, .readiness = readiness },
         };
 
@@ -329,6 +345,8 @@ static void tear_down(struct daemon *daemon)
                 store_close(&daemon->store);
         if (daemon->loop)
                 loop_free(&daemon->loop);
+        kube_reviews_free(&daemon->reviews);               /* jobs of reviews are over now */
+        kube_free(&daemon->kube);
         free(daemon->tags);
         if (daemon->running != daemon->first)
                 config_free(&daemon->running);
@@ -357,6 +375,8 @@ static enum daemon_exit start(struct daemon *daemon)
         if (!start_modules(daemon, &err))
                 return failed("modules", &err, err.code == ERROR_BAD_REQUEST ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILED);        /* a file that the configuration names */
         start_reload(daemon);
+        if (!start_kube(daemon, &err))
+                return failed("kubernetes", &err, err.code == ERROR_BAD_REQUEST ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILED);
         start_plugins(daemon);
         if (!start_serve(daemon, &err))
                 return failed("listeners", &err, DAEMON_EXIT_FAILED);

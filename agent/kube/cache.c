@@ -190,6 +190,20 @@ static bool cache_get_locked(struct cache *cache, const struct cache_want *want,
         return true;
 }
 
+bool cache_find(struct cache *cache, const char *key, void **ret_value, struct error *ret_failure)
+{
+        pthread_mutex_lock(&cache->lock);
+        const struct slot *slot = map_get_text(cache->entries, key);
+        bool found = slot && cache_now_ms(cache) < slot->held.expires_ms;
+        if (found) {
+                *ret_value = slot->held.value ? cache->options.ref(slot->held.value) : NULL;
+                if (!slot->held.value)
+                        *ret_failure = slot->held.failure;
+        }
+        pthread_mutex_unlock(&cache->lock);
+        return found;
+}
+
 static void waiters_wake(void *arg)
 {
         struct cache *cache = arg;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wasmcached/kube/process.h>
 #include "room.h"
 
 enum { CONTAINERS_MAX = 1000, LABELS_MAX = 1000, CGROUP_BYTES_MAX = 64 << 10, ID_LENGTH = 64, HASH_LENGTH = 32, UID_LENGTH = 36 };
@@ -80,11 +81,20 @@ static void mirror_read(const struct value *metadata, struct kube_pod *pod)
         const char *hash = text_of(annotations, "kubernetes.io/config.mirror");
         bool is_of_node = false;
         for (size_t i = 0; i < value_get_count(owners); i++)
-                is_of_node = is_of_node || (*pod->node_name && strcmp(text_of(value_get_item(owners, i), "kind"), "Node") == 0 &&
+                is_of_node = is_of_node || (pod->node_name && *pod->node_name && strcmp(text_of(value_get_item(owners, i), "kind"), "Node") == 0 &&
                                             strcmp(text_of(value_get_item(owners, i), "apiVersion"), "v1") == 0 &&
                                             strcmp(text_of(value_get_item(owners, i), "name"), pod->node_name) == 0);
         if (is_of_node && strlen(hash) == HASH_LENGTH && is_hex(hash, HASH_LENGTH) && strcmp(hash, text_of(annotations, "kubernetes.io/config.hash")) == 0)
                 pod->mirror_hash = string_copy(hash);
+}
+
+void kube_pod_read_running(const struct value *object, struct kube_pod *pod)
+{
+        static const char *const lists[] = { "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses" };
+        const struct value *status = value_get_member(object, "status");
+        for (size_t i = 0; i < COUNT_OF(lists); i++)
+                containers_read(value_get_member(status, lists[i]), pod);
+        mirror_read(value_get_member(object, "metadata"), pod);
 }
 
 bool kube_pod_read(const struct value *object, struct kube_pod *ret_pod, struct error *err)
@@ -104,10 +114,7 @@ bool kube_pod_read(const struct value *object, struct kube_pod *ret_pod, struct 
                 return refuse(err, ERROR_UPSTREAM_ERROR, "Pod: metadata needs namespace, name and uid");
         if (!labels_read(labels, &pod, err))
                 return refuse_within(err, "Pod %s/%s", pod.namespace, pod.name);
-        containers_read(value_get_member(status, "initContainerStatuses"), &pod);
-        containers_read(value_get_member(status, "containerStatuses"), &pod);
-        containers_read(value_get_member(status, "ephemeralContainerStatuses"), &pod);
-        mirror_read(metadata, &pod);
+        kube_pod_read_running(object, &pod);
         *ret_pod = pod;
         pod = (struct kube_pod){ 0 };
         return true;

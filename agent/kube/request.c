@@ -100,7 +100,7 @@ int64_t jitter_ms(int64_t ms)
         return ms > 0 ? (int64_t)(random % (uint64_t)(ms + 1)) : 0;
 }
 
-void percent_append(struct buffer *text, const char *part)
+void escape_append(struct buffer *text, const char *part)
 {
         for (const unsigned char *c = (const unsigned char *)part; *c; c++)
                 if (isalnum(*c) || strchr("-._~", *c))

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wasmcached/kube/process.h>
 #include "room.h"
 
 enum { TOKEN_MOST_BYTES = 16 << 10, KEEP_MS = 300000, KEEP_OPAQUE_MS = 60000, REFUSED_MS = 10000, ENTRIES_MAX = 8192, REVIEW_MS = 10000 };
@@ -191,22 +192,45 @@ static bool token_check(const char *token, struct error *err)
         return (length > 0 && length <= TOKEN_MOST_BYTES) || refuse(err, ERROR_UNAUTHORIZED, "the token is %s", length ? "longer than 16 KiB" : "empty");
 }
 
-bool kube_reviews_fetch(struct kube_reviews *reviews, const struct kube_call *call, const char *token, struct kube_caller *ret_caller, struct error *err)
+static void key_make(const struct kube_reviews *reviews, const char *token, char ret_key[DIGEST_TEXT_BYTES])
 {
         struct digest digest;
+        digest_hmac(reviews->key, sizeof reviews->key, token, strlen(token), &digest);
+        digest_format_hex(&digest, ret_key);
+}
+
+static void known_take(struct known *known, struct kube_caller *ret_caller)
+{
+        const struct kube_caller *caller = &known->caller;
+        *ret_caller = (struct kube_caller){ string_copy(caller->namespace), string_copy(caller->service_account), string_copy(caller->pod_name), string_copy(caller->pod_uid),
+                                            string_copy(caller->node_name) };
+        known_unref(known);
+}
+
+bool kube_reviews_find(struct kube_reviews *reviews, const char *token, struct kube_caller *ret_caller, struct error *err)
+{
         char key[DIGEST_TEXT_BYTES];
         void *value = NULL;
         if (!token_check(token, err))
                 return false;
-        digest_hmac(reviews->key, sizeof reviews->key, token, strlen(token), &digest);
-        digest_format_hex(&digest, key);
+        key_make(reviews, token, key);
+        if (!cache_find(reviews->cache, key, &value, err) || !value)
+                return false;
+        known_take(value, ret_caller);
+        return true;
+}
+
+bool kube_reviews_fetch(struct kube_reviews *reviews, const struct kube_call *call, const char *token, struct kube_caller *ret_caller, struct error *err)
+{
+        char key[DIGEST_TEXT_BYTES];
+        void *value = NULL;
+        if (!token_check(token, err))
+                return false;
+        key_make(reviews, token, key);
         struct load load = { reviews, call, token };
         struct cache_want want = { key, call->cancel, call->deadline_ms, INT64_MIN, review_load, &load };
         if (!cache_get(reviews->cache, &want, &value, NULL, err))
                 return false;
-        const struct kube_caller *caller = &((struct known *)value)->caller;
-        *ret_caller = (struct kube_caller){ string_copy(caller->namespace), string_copy(caller->service_account), string_copy(caller->pod_name), string_copy(caller->pod_uid),
-                                            string_copy(caller->node_name) };
-        known_unref(value);
+        known_take(value, ret_caller);
         return true;
 }

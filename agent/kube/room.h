@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <wasmcached/base.h>
 #include <wasmcached/fetch.h>
 #include <wasmcached/kube.h>
@@ -67,7 +68,10 @@ bool status_refuse(const struct kube_status *status, struct error *err);
 /* False when cancelled: ERROR_BUSY. */
 bool sleep_ms(struct cancel *cancel, int64_t wait_ms, struct error *err);
 int64_t jitter_ms(int64_t ms);                     /* 0 … ms */
-void percent_append(struct buffer *text, const char *part);      /* all but RFC 3986 unreserved characters as %XX */
+void escape_append(struct buffer *text, const char *part);      /* all but RFC 3986 unreserved characters as %XX */
+
+/* ---- process.c */
+bool process_read_at(const char *proc, pid_t pid, struct kube_cgroup *ret_cgroup, struct error *err);
 
 /* ---- cut.c: JSON objects out of a stream of bytes, however it is chunked */
 enum cut_mode { CUT_LIST, CUT_EVENTS };            /* one …List, its items given one by one; or {"type", "object"} after {"type", "object"} */
@@ -105,5 +109,7 @@ typedef void cache_load(void *arg, const struct cache_entry *previous, struct ca
 struct cache_want { const char *key; struct cancel *cancel; int64_t deadline_ms, after_ms; cache_load *load; void *arg; };
 /* *ret_value has a reference for the caller. ret_loaded_ms may be NULL. */
 bool cache_get(struct cache *cache, const struct cache_want *want, void **ret_value, int64_t *ret_loaded_ms, struct error *err);
+/* Without loading. False: nothing that counts is known. *ret_value is NULL for a failure, which is in *ret_failure then. */
+bool cache_find(struct cache *cache, const char *key, void **ret_value, struct error *ret_failure);
 void cache_purge(struct cache *cache);
 int64_t cache_now_ms(const struct cache *cache);

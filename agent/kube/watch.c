@@ -260,7 +260,7 @@ static char *path_format(const struct kube_watch *watch)
         buffer_printf(&path, *watch->kind.group ? "/apis/%s/%s" : "/api%s/%s", watch->kind.group, watch->kind.version);
         if (watch->namespace) {
                 buffer_append_text(&path, "/namespaces/");
-                percent_append(&path, watch->namespace);
+                escape_append(&path, watch->namespace);
         }
         buffer_printf(&path, "/%s", watch->kind.plural);
         return buffer_take(&path);
@@ -271,7 +271,7 @@ static void parameter_add(struct buffer *query, const char *name, const char *va
         if (!value)
                 return;
         buffer_printf(query, "%s%s=", strchr(query->data, '?') ? "&" : "?", name);
-        percent_append(query, value);
+        escape_append(query, value);
 }
 
 static void query_begin(const struct run *run, struct buffer *query)

@@ -50,7 +50,7 @@ struct keeper {
         struct loop_timer *work, *tick, *note;
         bool is_ticking, is_closing;
         struct map *expected;
-        struct map *pod_sources, *pods_by_uid, *asked;
+        struct map *pod_sources, *pods_by_uid, *pods_by_mirror, *pods_by_container, *asked;
         const struct plugin_pod **pods; size_t pod_count;
         bool round_wanted, round_runs; uint64_t round; size_t round_at; struct asked **round_asked; size_t round_asked_count;
         struct keeper_watch *watches;
@@ -79,3 +79,8 @@ bool round_step(struct keeper *keeper);                                     /* f
 void asked_sweep(struct keeper *keeper, int64_t now_ms);
 void workloads_init(struct keeper *keeper);
 void workloads_free(struct keeper *keeper);
+
+/* pods.c */
+void pods_index_clear(struct keeper *keeper);
+void pods_index_put(struct keeper *keeper, const struct plugin_pod *pod);
+void pods_index_free(struct keeper *keeper);

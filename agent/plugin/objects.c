@@ -5,6 +5,7 @@
  * How it ends: batch_fini() frees what nobody took.
  */
 #include <stdio.h>
+#include <wasmcached/kube/process.h>
 #include "folder.h"
 
 static const char *const metadata_members[] = { "name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
@@ -221,6 +222,11 @@ static void pod_read(struct batch *batch, const char *file, const struct value *
         pod->uid = string_copy(uid);
         pod->service_account = string_copy(account ? account : "default");
         pod->node = string_copy(node);
+        struct kube_pod running = { .node_name = pod->node };
+        kube_pod_read_running(object, &running);
+        pod->containers = running.containers;
+        pod->container_count = running.container_count;
+        pod->mirror_hash = running.mirror_hash;
         claim_add(batch, row);
         if (row->problem_count > 0)
                 plugin_pod_free(&pod);

@@ -178,7 +178,9 @@ void plugin_pod_free(struct plugin_pod **pod_pointer)
                 free(pod->labels[i].key);
                 free(pod->labels[i].value);
         }
-        void *const texts[] = { pod->labels, pod->namespace, pod->name, pod->uid, pod->service_account, pod->node };
+        for (size_t i = 0; i < pod->container_count; i++)
+                free(pod->containers[i]);
+        void *const texts[] = { pod->labels, pod->namespace, pod->name, pod->uid, pod->service_account, pod->node, pod->containers, pod->mirror_hash };
         for (size_t i = 0; i < COUNT_OF(texts); i++)
                 free(texts[i]);
         free(pod);
@@ -207,8 +209,7 @@ static void pod_take(struct keeper *keeper, struct map *seen, struct plugin_pod 
                 return;
         map_put_text(seen, name, pod);
         keeper->pods[keeper->pod_count++] = pod;
-        if (pod->uid)
-                map_put_text(keeper->pods_by_uid, pod->uid, pod);
+        pods_index_put(keeper, pod);
 }
 
 static void pods_index(struct keeper *keeper)
@@ -225,8 +226,7 @@ static void pods_index(struct keeper *keeper)
         qsort(sorted, sources, sizeof *sorted, by_name);
         keeper->pods = memory_resize(keeper->pods, count + 1, sizeof(struct plugin_pod *));
         keeper->pod_count = 0;
-        map_free(&keeper->pods_by_uid);
-        keeper->pods_by_uid = map_new(NULL);
+        pods_index_clear(keeper);
         for (size_t i = 0; i < sources; i++)
                 for (size_t k = 0; k < sorted[i]->count; k++)
                         pod_take(keeper, seen, sorted[i]->pods[k]);
@@ -249,11 +249,6 @@ void keeper_put_pods(struct keeper *keeper, const char *source_name, struct plug
         round_want(keeper);
 }
 
-const struct plugin_pod *keeper_find_pod(const struct keeper *keeper, const char *uid)
-{
-        return map_get_text(keeper->pods_by_uid, uid);
-}
-
 size_t keeper_get_pod_count(const struct keeper *keeper)
 {
         return keeper->pod_count;
@@ -263,14 +258,14 @@ void workloads_init(struct keeper *keeper)
 {
         keeper->asked = map_new(asked_free);
         keeper->pod_sources = map_new(pods_source_free);
-        keeper->pods_by_uid = map_new(NULL);
+        pods_index_clear(keeper);
 }
 
 void workloads_free(struct keeper *keeper)
 {
         map_free(&keeper->asked);
         map_free(&keeper->pod_sources);
-        map_free(&keeper->pods_by_uid);
+        pods_index_free(keeper);
         free(keeper->round_asked);
         free(keeper->pods);
 }

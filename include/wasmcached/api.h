@@ -9,16 +9,16 @@
 #include <wasmcached/base.h>
 #include <wasmcached/module.h>
 
-struct api; struct keeper; struct loop; struct modules; struct serve; struct serve_handler;
+struct api; struct keeper; struct kube; struct kube_reviews; struct loop; struct modules; struct serve; struct serve_handler;
 
 /* ---- who connects: what a listener's tag (serve_listen_… `tag`) points at ---- */
 enum api_listener_kind { API_LISTENER_AGENT, API_LISTENER_ADMIN, API_LISTENER_METRICS };
-enum api_identity { API_IDENTITY_FIXED, API_IDENTITY_TRUSTED };
+enum api_identity { API_IDENTITY_FIXED, API_IDENTITY_POD, API_IDENTITY_TRUSTED };
 /* Owned by the daemon; unchanged and alive as long as a connection of that listener may be (until serve_free or api_free). */
 struct api_listener {
         enum api_listener_kind kind;
         enum api_identity identity;
-        const char *namespace;            /* fixed: the one of all callers; trusted: NULL */
+        const char *namespace;            /* fixed: the one of all callers; else NULL */
         const char *module_dir;           /* as the callers see it, with {namespace} */
 };
 
@@ -36,7 +36,10 @@ struct api_callbacks {
 struct api_options {
         struct loop *loop;                /* borrowed, all three */
         struct modules *modules;
-        struct keeper *keeper;            /* NULL: no plugins are known of */
+        struct keeper *keeper;            /* NULL: neither plugins nor Pods are known of */
+        struct kube *kube;                /* NULL, both: tokens are not looked at. Borrowed; stay until loop_free(), as a review may outlive the api */
+        struct kube_reviews *reviews;
+        const char *node;                 /* tokens of pods on other nodes are refused; NULL or "" = not looked at */
         const char *version;              /* "0.1.0" */
         struct api_callbacks callbacks;   /* members may be NULL: not_found, or always ready */
 };

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <cmocka.h>
+#include <wasmcached/kube/process.h>
 #include "kube_rig.h"
 
 #define AUDIENCES "\"audiences\":[\"wasmcached\"]"
@@ -63,6 +64,39 @@ static void test_caller(void **state)
         kube_caller_fini(&caller);
         assert_int_equal(rig_count("POST\", \"target\": \"/apis/authentication.k8s.io/v1/tokenreviews"), 1);
         assert_int_equal(rig_count("\\\"audiences\\\":[\\\"wasmcached\\\"]"), 1);
+}
+
+/* What is remembered is found without a request, a refusal too, and no longer than it counts. */
+static void test_find(void **state)
+{
+        (void)state;
+        struct error err = { 0 };
+        struct kube_caller caller = { 0 };
+        CLEANUP(kube_reviews_free) struct kube_reviews *reviews = kube_reviews_new("wasmcached", get_now_ms);
+        STEER("/_token", "token", "secret.tok-en", "json", GOOD);
+        assert_false(kube_reviews_find(reviews, "secret.tok-en", &caller, &err));
+        assert_int_equal(err.code, ERROR_NONE);
+        assert_int_equal(review(reviews, "secret.tok-en", &caller, &err), ERROR_NONE);
+        kube_caller_fini(&caller);
+        assert_true(kube_reviews_find(reviews, "secret.tok-en", &caller, &err));
+        assert_string_equal(caller.pod_uid, "u1");
+        assert_string_equal(caller.namespace, "team-a");
+        kube_caller_fini(&caller);
+        assert_false(kube_reviews_find(reviews, "secret.tok-eN", &caller, &err));
+        assert_int_equal(err.code, ERROR_NONE);
+        assert_int_equal(review(reviews, "stranger", &caller, &err), ERROR_UNAUTHORIZED);
+        err = (struct error){ 0 };
+        assert_false(kube_reviews_find(reviews, "stranger", &caller, &err));
+        assert_int_equal(err.code, ERROR_UNAUTHORIZED);
+        err = (struct error){ 0 };
+        assert_false(kube_reviews_find(reviews, "two words", &caller, &err));
+        assert_int_equal(err.code, ERROR_UNAUTHORIZED);
+        assert_int_equal(rig_count("POST\", \"target\": \"/apis/authentication.k8s.io/v1/tokenreviews"), 2);
+        now_ms += 301000;
+        err = (struct error){ 0 };
+        assert_false(kube_reviews_find(reviews, "secret.tok-en", &caller, &err));
+        assert_false(kube_reviews_find(reviews, "stranger", &caller, &err));
+        assert_int_equal(err.code, ERROR_NONE);
 }
 
 static void test_refusals(void **state)
@@ -302,7 +336,8 @@ int main(int argc, char **argv)
 {
         cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup(test_caller, reset),    cmocka_unit_test_setup(test_refusals, reset), cmocka_unit_test_setup(test_odd_tokens, reset),
+                cmocka_unit_test_setup(test_caller, reset), cmocka_unit_test_setup(test_find, reset),      cmocka_unit_test_setup(test_refusals, reset),
+                cmocka_unit_test_setup(test_odd_tokens, reset),
                 cmocka_unit_test_setup(test_remembers, reset), cmocka_unit_test_setup(test_event, reset),    cmocka_unit_test_setup(test_series, reset),
                 cmocka_unit_test_setup(test_limits, reset),    cmocka_unit_test_setup(test_event_bounds, reset),
                 cmocka_unit_test_setup(test_many_objects, reset),

@@ -5,7 +5,7 @@
 #pragma once
 #include <wasmcached/plugin.h>
 
-struct keeper; struct loop; struct modules;
+struct keeper; struct kube_cgroup; struct loop; struct modules;
 
 struct keeper_options {
         struct loop *loop;                /* borrowed, both */
@@ -32,11 +32,14 @@ bool keeper_is_ready(const struct keeper *keeper, struct error *err);      /* ER
 /* A Secret of this namespace is another one now: what failed there is tried at once. */
 void keeper_note_secret(struct keeper *keeper, const char *namespace);
 
-struct plugin_pod { char *namespace, *name, *uid, *service_account, *node; struct plugin_label *labels; size_t label_count; };   /* uid, service_account, node may be NULL */
+/* uid, service_account, node, mirror_hash may be NULL; the last is the config hash of the static pod that this one stands for. containers: ids that its status lists, 64 hex. */
+struct plugin_pod { char *namespace, *name, *uid, *service_account, *node, *mirror_hash, **containers; struct plugin_label *labels; size_t label_count, container_count; };
 void plugin_pod_free(struct plugin_pod **pod);
 /* All Pods of a source, taken over; count 0 forgets it. One Pod (namespace, name) from two sources: the source whose name sorts first wins. */
 void keeper_put_pods(struct keeper *keeper, const char *source, struct plugin_pod *const *pods, size_t count);
-const struct plugin_pod *keeper_find_pod(const struct keeper *keeper, const char *uid);            /* borrowed until the next change; NULL */
+const struct plugin_pod *keeper_find_pod(const struct keeper *keeper, const char *uid);            /* borrowed until the next change; NULL: none, or more than one */
+/* Whose process it is that runs in this cgroup. Borrowed as above; NULL with ERROR_DENIED: no Pod known here, or the container is listed for another one. */
+const struct plugin_pod *keeper_find_pod_of(const struct keeper *keeper, const struct kube_cgroup *cgroup, struct error *err);
 size_t keeper_get_pod_count(const struct keeper *keeper);
 
 /* ---- states ---- */
