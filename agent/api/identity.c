@@ -50,12 +50,18 @@ void *api_arrived(void *arg, void *tag, struct serve_process *process, struct se
 {
         const struct api_listener *listener = tag;
         struct kube_cgroup cgroup;
+        struct error unread = { 0 };
         (void)arg;
         if (listener->identity != API_IDENTITY_POD)
                 return NULL;
         struct visitor *visitor = memory_new(1, sizeof *visitor);
-        if (!serve_process_hold(process, &visitor->err) || !kube_process_read(serve_process_get_peer(process)->pid, &cgroup, &visitor->err) ||
-                !serve_process_check(process, &visitor->err))
+        if (!serve_process_hold(process, &visitor->err))
+                return visitor;
+        bool is_read = kube_process_read(serve_process_get_peer(process)->pid, &cgroup, &unread);
+        if (!serve_process_check(process, &visitor->err))
+                return visitor;                   /* whatever was read or not */
+        visitor->err = unread;
+        if (!is_read)
                 return visitor;
         visitor->cgroup = cgroup;
         *ret_group = pod_group(cgroup.pod);

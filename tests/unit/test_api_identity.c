@@ -200,7 +200,7 @@ static void *arrive(const struct api_listener *listener, struct serve_group *ret
 static void test_arriving(void **state)
 {
         static const struct { enum error_code hold, read, check; const char *order; } rows[] = {
-                { ERROR_NONE, ERROR_NONE, ERROR_NONE, "hrc" }, { ERROR_DENIED, ERROR_NONE, ERROR_NONE, "h" }, { ERROR_NONE, ERROR_DENIED, ERROR_NONE, "hr" },
+                { ERROR_NONE, ERROR_NONE, ERROR_NONE, "hrc" }, { ERROR_DENIED, ERROR_NONE, ERROR_NONE, "h" }, { ERROR_NONE, ERROR_DENIED, ERROR_NONE, "hrc" }, { ERROR_NONE, ERROR_DENIED, ERROR_DENIED, "hrc" },
                 { ERROR_NONE, ERROR_NONE, ERROR_DENIED, "hrc" }, { ERROR_BUSY, ERROR_NONE, ERROR_NONE, "h" },
         };
         static const struct serve_group none = { 0 };
@@ -216,7 +216,7 @@ static void test_arriving(void **state)
                 assert_int_equal(memcmp(&group, &none, sizeof none) != 0, good);
                 struct serve_request request = { .identity = identity };
                 assert_int_equal(identify(&request, NULL), good ? API_IDENTIFIED : API_REFUSED);
-                assert_int_equal(world.err.code, good ? ERROR_NONE : i == 4 ? ERROR_BUSY : ERROR_DENIED);
+                assert_int_equal(world.err.code, good ? ERROR_NONE : i == 5 ? ERROR_BUSY : ERROR_DENIED);
                 assert_true(good || !world.call.caller.namespace);
         }
         world.hold = world.read = world.check = ERROR_NONE;
