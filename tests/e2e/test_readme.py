@@ -47,6 +47,13 @@ def test_manifests(registry, make_daemon):
     assert 'ready' in told[0] and 'authz' in told[1] and told[2].startswith('verdict: not_reached')
 
 
+def test_configuration_of_pods(tmp_path):
+    example = re.search(r'## Pods as callers.*?```yaml\n(.*?)```', readme(), re.S)[1]
+    (tmp_path / 'config.yaml').write_text(example)
+    result = subprocess.run([os.path.join(BUILD, 'wasmcached'), '--config', tmp_path / 'config.yaml', '--check-config'], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, '')
+
+
 def test_commands():
     text = readme()
     known = set(re.findall(r'^  ([a-z-]+) ', output('wasmcachectl', 'help').split('Options')[0], re.M))
