@@ -377,6 +377,11 @@ bool module_want_is_same_source(const struct module_want *a, const struct module
         return a && b && strcmp(a->name, b->name) == 0 && digest_equal(&a->pin, &b->pin) && a->key == b->key;
 }
 
+const char *module_want_get_host(const struct module_want *want)
+{
+        return want->host ? want->host : "";
+}
+
 bool module_want_has_secret(const struct module_want *want)
 {
         return want->inline_config != NULL;

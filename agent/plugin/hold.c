@@ -1,7 +1,7 @@
 /*
- * How it goes: items wait in a queue and ask module a part at a time, so that ten thousand plugins do not take every place in which callers wait, nor those of one namespace
- *              every place of the others, however slow their registry is. What was given is held by its lease, which is renewed after a third of its time and let go a moment
- *              after the last item that had it is gone: somebody may just be opening the path.
+ * How it goes: items wait in a queue and ask module a part at a time, so that ten thousand plugins do not take every place in which callers wait, nor those of one namespace,
+ *              or of one host, every place of the others, however slow a registry is. What was given is held by its lease, which is renewed after a third of its time and let
+ *              go a moment after the last item that had it is gone: somebody may just be opening the path.
  * How it fails: tried again as the kubelet does, after 10 s, doubled up to 5 min. A refresh that fails leaves what was there, with the reason beside it; only a signature that
  *              is missing or wrong takes it away.
  * How it ends: item_stop() cancels the wait; queued ones are passed over.
@@ -193,8 +193,7 @@ static void item_answered(void *arg, const struct module_object *object, const s
         struct keeper *keeper = item->keeper;
         item->waiter = NULL;
         item->is_running = false;
-        item->tenant->running--;
-        keeper->running--;
+        item_count_running(item, -1);
         if (object)
                 item_ready(item, object);
         else
@@ -223,8 +222,7 @@ static void item_start(struct item *item)
         struct keeper *keeper = item->keeper;
         const struct module_caller caller = { .is_trusted = true, .module_dir = "", .holder = HOLDER, .handout_namespace = item->folder->namespace, .is_patient = true };
         item->is_running = true;
-        item->tenant->running++;
-        keeper->running++;
+        item_count_running(item, 1);
         struct module_waiter *waiter = module_get(keeper->options.modules, item->kept->plugin->want, &caller, item_answered, item);
         if (waiter)
                 item->waiter = waiter;
@@ -239,13 +237,13 @@ static void queue_take(struct item **at)
         item->is_queued = false;
 }
 
-/* Those whose namespace waits for enough already are passed over until one of them is answered, which comes back here. */
+/* Those whose namespace, or host, has enough of them waiting already are passed over until one of them is answered, which comes back here. */
 bool queue_start(struct keeper *keeper)
 {
         int64_t until_us = clock_get_us() + KEEPER_SLICE_US;
         for (struct item **at = &keeper->queue; *at && keeper->running < keeper->running_max;) {
                 struct item *item = *at;
-                if (!item->is_running && item->tenant->running >= keeper->tenant_max) {
+                if (!item->is_running && (item->tenant->running >= keeper->tenant_max || item->host->running >= KEEPER_HOST_MAX)) {
                         at = &item->queue_next;
                         continue;
                 }
@@ -264,8 +262,7 @@ void item_stop(struct item *item)
         if (item->is_running) {
                 module_waiter_cancel(&item->waiter);
                 item->is_running = false;
-                item->tenant->running--;
-                keeper->running--;
+                item_count_running(item, -1);
         }
         if (!item->is_queued)
                 return;

@@ -23,7 +23,7 @@ static void note_fired(void *arg)
 void keeper_changed(struct keeper *keeper, struct folder *folder)
 {
         if (folder)
-                folder->revision++;
+                folder->revision = ++keeper->revision;
         if (!keeper->is_closing)
                 loop_timer_again(keeper->note, 0);
 }
@@ -69,6 +69,46 @@ static void folder_free(void *pointer)
         free(folder);
 }
 
+/* Of one namespace's plugins and one host; counted. */
+static struct source_host *host_ref(struct keeper *keeper, const struct plugin *plugin)
+{
+        CLEANUP(buffer_fini) struct buffer key = { 0 };
+        const char *name = module_want_get_host(plugin->want);
+        buffer_append(&key, plugin->namespace, strlen(plugin->namespace) + 1);
+        buffer_append(&key, name, strlen(name) + 1);
+        struct source_host *host = map_get(keeper->hosts, key.data, key.used);
+        if (!host) {
+                host = memory_new(1, sizeof *host);
+                host->key = string_copy_bytes(key.data, key.used);
+                host->key_bytes = key.used;
+                map_put(keeper->hosts, key.data, key.used, host);
+        }
+        host->users++;
+        return host;
+}
+
+static void host_free(void *pointer)
+{
+        struct source_host *host = pointer;
+        free(host->key);
+        free(host);
+}
+
+static void host_unref(struct keeper *keeper, struct source_host *host)
+{
+        if (--host->users > 0)
+                return;
+        CLEANUP(cleanup_free) char *key = TAKE(host->key);
+        map_remove(keeper->hosts, key, host->key_bytes);
+}
+
+void item_count_running(struct item *item, int more)
+{
+        item->keeper->running += (unsigned)more;
+        item->tenant->running += (unsigned)more;
+        item->host->running += (unsigned)more;
+}
+
 static struct kept *kept_find(const struct keeper *keeper, const struct plugin *plugin)
 {
         return map_get(keeper->kept, &plugin, sizeof plugin);
@@ -89,6 +129,9 @@ static void item_free(struct item *item)
                 item_let_go(item);
         keeper_changed(item->keeper, item->folder);
         item->keeper->item_count--;
+        item->folder->users--;
+        item->tenant->users--;
+        host_unref(item->keeper, item->host);
         free(item->digest);
         free(item->detail);
         free(item);
@@ -121,6 +164,9 @@ void item_need(struct keeper *keeper, const struct plugin *plugin, const char *n
                 item = memory_new(1, sizeof *item);
                 *item = (struct item){ .keeper = keeper, .kept = kept, .next = kept->items, .folder = folder_get(keeper, namespace), .since_s = clock_get_wall_s() };
                 item->tenant = folder_get(keeper, plugin->namespace);
+                item->host = host_ref(keeper, plugin);
+                item->folder->users++;
+                item->tenant->users++;
                 kept->items = item;
                 keeper->item_count++;
                 item_queue(item);
@@ -148,6 +194,9 @@ void items_sweep(struct keeper *keeper)
                 if (!kept->items)
                         map_remove(keeper->kept, key, key_bytes);
         }
+        for (position = 0; map_next(keeper->folders, &position, &key, &key_bytes, &value);)
+                if (((struct folder *)value)->users == 0)
+                        map_remove(keeper->folders, key, key_bytes);
 }
 
 /* ---- resources change ---- */
@@ -175,7 +224,10 @@ static void kept_change(struct keeper *keeper, struct kept *kept, const struct p
         map_put(keeper->kept, &after, sizeof after, kept);
         module_forget_refusals(keeper->options.modules, after->want);
         for (struct item *item = kept->items; item; item = item->next) {
+                struct source_host *old = item->host;
                 item_stop(item);
+                item->host = host_ref(keeper, after);
+                host_unref(keeper, old);
                 item->failures = 0;
                 item->due_ms = 0;
                 if (!is_same)
@@ -339,6 +391,7 @@ struct keeper *keeper_new(const struct keeper_options *options)
         keeper->plugins = plugins_new(&(struct plugins_options){ .root_namespace = keeper->root_namespace, .changed = resource_changed, .arg = keeper });
         keeper->kept = map_new(kept_free);
         keeper->folders = map_new(folder_free);
+        keeper->hosts = map_new(host_free);
         keeper->held = map_new(free);
         keeper->expected = map_new(NULL);
         keeper->queue_end = &keeper->queue;
@@ -391,6 +444,7 @@ void keeper_free(struct keeper **keeper_pointer)
                 keeper_close(keeper);
         map_free(&keeper->kept);
         map_free(&keeper->folders);
+        map_free(&keeper->hosts);
         map_free(&keeper->held);
         map_free(&keeper->expected);
         workloads_free(keeper);

@@ -6,13 +6,15 @@
 #include <wasmcached/plugin/keeper.h>
 
 enum {
-        KEEPER_RUNNING_MAX = 2048, KEEPER_TENANT_PART = 4,
+        KEEPER_RUNNING_MAX = 2048, KEEPER_TENANT_PART = 4, KEEPER_HOST_MAX = 16,
         KEEPER_SLICE_US = 2000, KEEPER_TICK_MS = 250, KEEPER_BACKOFF_FIRST_MS = 10000, KEEPER_BACKOFF_MAX_MS = 300000, KEEPER_GRACE_MS = 3000,
-        KEEPER_ASKED_MAX = 1024, KEEPER_ASKED_KEEP_MS = 3600000, KEEPER_LEASE_ID_BYTES = 40,
+        KEEPER_ASKED_MAX = 1024, KEEPER_ASKED_KEEP_MS = 3600000, KEEPER_SWEEP_MS = 10000, KEEPER_LEASE_ID_BYTES = 40,
 };
 
 /* One namespace: its folder of hand-outs, and how many modules its own plugins are waiting for. */
-struct folder { char *namespace; uint64_t revision; unsigned running; };
+struct folder { char *namespace; uint64_t revision; unsigned running; size_t users; /* items that name it */ };
+/* One host that plugins of one namespace are pulled from. */
+struct source_host { char *key; size_t key_bytes, users; unsigned running; };
 /* A lease, shared by all items that were given it. */
 struct held { char id[KEEPER_LEASE_ID_BYTES]; unsigned count; int64_t renewed_ms, length_ms, let_go_ms; /* 0 = somebody needs it */ };
 
@@ -21,6 +23,7 @@ struct item {
         struct keeper *keeper;
         struct kept *kept; struct item *next;              /* of the same plugin */
         struct folder *folder, *tenant;                    /* tenant: of the plugin itself */
+        struct source_host *host;
         enum plugin_progress progress;
         bool is_queued, is_running;
         struct module_waiter *waiter;
@@ -42,7 +45,7 @@ struct keeper {
         char *root_namespace, *node;
         struct plugins *plugins;
         struct map *kept;                                  /* by the plugin's address */
-        struct map *folders, *held;
+        struct map *folders, *hosts, *held;
         struct item *queue, **queue_end;
         size_t item_count;
         unsigned running, running_max, tenant_max;
@@ -53,6 +56,8 @@ struct keeper {
         struct map *pod_sources, *pods_by_uid, *pods_by_mirror, *pods_by_container, *asked;
         const struct plugin_pod **pods; size_t pod_count;
         bool round_wanted, round_runs; uint64_t round; size_t round_at; struct asked **round_asked; size_t round_asked_count;
+        bool has_forgotten; int64_t next_sweep_ms;         /* an asker: what it needed goes with the next sweep */
+        uint64_t revision;                                 /* the last one that a folder had: those that come back have no old one again */
         struct keeper_watch *watches;
         size_t resources[3];
         uint64_t pulled, failed;
@@ -62,6 +67,7 @@ struct keeper {
 void keeper_changed(struct keeper *keeper, struct folder *folder);          /* tells watches; folder NULL = resources */
 void item_need(struct keeper *keeper, const struct plugin *plugin, const char *namespace);
 void items_sweep(struct keeper *keeper);                                    /* those that the round did not need */
+void item_count_running(struct item *item, int more);                       /* 1 or -1, wherever it counts */
 void keeper_work(struct keeper *keeper);                                    /* soon */
 
 /* hold.c */

@@ -49,10 +49,11 @@ bool round_step(struct keeper *keeper)
         for (; keeper->round_at < pods + keeper->round_asked_count; keeper->round_at++) {
                 if (clock_get_us() > until_us)
                         return false;
-                if (keeper->round_at >= pods) {
-                        workload_need(keeper, &keeper->round_asked[keeper->round_at - pods]->workload);
+                const struct asked *asked = keeper->round_at >= pods ? keeper->round_asked[keeper->round_at - pods] : NULL;
+                if (asked)
+                        workload_need(keeper, &asked->workload);
+                if (keeper->round_at >= pods)
                         continue;
-                }
                 const struct plugin_pod *pod = keeper->pods[keeper->round_at];
                 workload_need(keeper, &(struct plugin_workload){ .namespace = pod->namespace, .labels = pod->labels, .label_count = pod->label_count });
         }
@@ -116,9 +117,11 @@ static struct asked *asked_new(const struct plugin_workload *workload)
 static void asked_forget(struct keeper *keeper, struct asked *asked)
 {
         CLEANUP(cleanup_free) char *key = TAKE(asked->key);
-        keeper->round_runs = false;               /* it may be in the round's list */
+        for (size_t i = 0; keeper->round_runs && i < keeper->round_asked_count; i++)
+                if (keeper->round_asked[i] == asked)
+                        keeper->round_asked[i] = NULL;
         map_remove(keeper->asked, key, asked->key_bytes);
-        round_want(keeper);
+        keeper->has_forgotten = true;
 }
 
 static void asked_limit(struct keeper *keeper)
@@ -147,7 +150,7 @@ void keeper_ask(struct keeper *keeper, const struct plugin_workload *workload)
                 asked->key_bytes = key.used;
                 asked->key = string_copy_bytes(key.data, key.used);
                 map_put(keeper->asked, key.data, key.used, asked);
-                round_want(keeper);
+                keeper_work(keeper);
                 workload_need(keeper, workload);
                 queue_start(keeper);              /* what is here already is known in this answer */
         }
@@ -165,6 +168,12 @@ void asked_sweep(struct keeper *keeper, int64_t now_ms)
                         over = value;
         if (over)
                 asked_forget(keeper, over);
+        /* Not at once: whoever asks with ever other labels must not make all others be looked at each time. */
+        if (!keeper->has_forgotten || now_ms < keeper->next_sweep_ms)
+                return;
+        keeper->has_forgotten = false;
+        keeper->next_sweep_ms = now_ms + KEEPER_SWEEP_MS;
+        round_want(keeper);
 }
 
 /* ---- Pods ---- */

@@ -19,6 +19,7 @@ bool module_want_decode(const struct value *body, struct module_want **ret_want,
 struct module_want *module_want_ref(struct module_want *want);
 void module_want_unref(struct module_want **want);
 bool module_want_is_same_source(const struct module_want *a, const struct module_want *b);  /* the same url, pin and key: what answers one may stand in for the other */
+const char *module_want_get_host(const struct module_want *want);  /* whose pull slots it takes; never NULL */
 bool module_want_has_secret(const struct module_want *want);       /* carries an inline pullSecret: not to be kept longer than the request */
 
 /* ---- who asks ---- */

@@ -263,6 +263,11 @@ static void test_folders(void **state)
         asked->asked_ms = clock_get_ms() - KEEPER_ASKED_KEEP_MS - 1;
         run_ms(&rig, 2 * KEEPER_TICK_MS);
         assert_int_equal(rig.keeper->item_count, 0);
+        assert_int_equal(map_get_count(rig.keeper->folders), 0);
+        /* a folder that comes back has another revision than any before, or those who remember the old one would believe that nothing changed */
+        uint64_t revision = rig.keeper->revision;
+        keeper_ask(rig.keeper, &(struct plugin_workload){ .namespace = "team" });
+        assert_true(keeper_get_revision(rig.keeper, "team") > revision);
         rig_fini(&rig);
 }
 
@@ -438,7 +443,8 @@ static void test_bounds(void **state)
         for (unsigned i = 0; i < 300; i++) {
                 char name[16];
                 snprintf(name, sizeof name, "p%u", i);
-                put(&rig, "greedy", name, "url: r.example/a");
+                CLEANUP(cleanup_free) char *spec = string_format("url: r%u.example/a", i / 2);
+                put(&rig, "greedy", name, spec);
         }
         put_pod(&rig, "s", "greedy", "p");
         run_ms(&rig, 100);
@@ -475,7 +481,53 @@ static void test_bounds(void **state)
                 keeper_ask(rig.keeper, &(struct plugin_workload){ .namespace = namespace });
         }
         assert_int_equal(map_get_count(rig.keeper->asked), KEEPER_ASKED_MAX);
+        /* ever other askers do not make all be looked at again and again */
+        uint64_t round = rig.keeper->round;
+        rig.keeper->next_sweep_ms = clock_get_ms() + KEEPER_SWEEP_MS;
+        for (unsigned i = 0; i < 20; i++) {
+                char namespace[16];
+                snprintf(namespace, sizeof namespace, "o%u", i);
+                keeper_ask(rig.keeper, &(struct plugin_workload){ .namespace = namespace });
+                run_ms(&rig, 1);
+        }
+        assert_in_range(rig.keeper->round, round, round + 1);
+        rig.keeper->next_sweep_ms = 1;
+        run_ms(&rig, 2 * KEEPER_TICK_MS);
+        assert_in_range(rig.keeper->round, round + 1, round + 2);
         run_ms(&rig, 20);
+        rig_fini(&rig);
+}
+
+/* Of one host in one namespace a few at a time; a plugin of the same namespace and another host does not stand behind them. */
+static void test_one_host(void **state)
+{
+        struct rig rig;
+        (void)state;
+        rig_init(&rig);
+        rig.keeper->tenant_max = rig.keeper->running_max = 1000;
+        world.waits = true;
+        for (unsigned i = 0; i < 100; i++) {
+                char name[16];
+                snprintf(name, sizeof name, "slow%u", i);
+                put(&rig, "team", name, "url: slow.example/a");
+        }
+        put(&rig, "team", "zz", "url: quick.example/a");
+        put_pod(&rig, "s", "team", "p");
+        run_ms(&rig, 50);
+        assert_int_equal(world.waiting_count, KEEPER_HOST_MAX + 1);
+        assert_int_equal(map_get_count(rig.keeper->hosts), 2);
+        put(&rig, "team", "slow99", "url: third.example/a");                 /* moves over to another host */
+        run_ms(&rig, 50);
+        assert_int_equal(world.waiting_count, KEEPER_HOST_MAX + 2);
+        assert_int_equal(map_get_count(rig.keeper->hosts), 3);
+        for (unsigned i = 0; i < 20 && world.waiting; i++) {
+                answer_all();
+                run_ms(&rig, 10);
+        }
+        assert_int_equal(world.gets, 101);
+        keeper_put_pods(rig.keeper, "s", NULL, 0);
+        run_ms(&rig, 50);
+        assert_int_equal(map_get_count(rig.keeper->hosts), 0);
         rig_fini(&rig);
 }
 
@@ -535,7 +587,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_pod_needs_a_plugin), cmocka_unit_test(test_folders), cmocka_unit_test(test_back_off), cmocka_unit_test(test_failed_refresh),
-                cmocka_unit_test(test_change_of_source), cmocka_unit_test(test_leases), cmocka_unit_test(test_bounds), cmocka_unit_test(test_pods),
+                cmocka_unit_test(test_change_of_source), cmocka_unit_test(test_leases), cmocka_unit_test(test_bounds), cmocka_unit_test(test_one_host), cmocka_unit_test(test_pods),
                 cmocka_unit_test(test_expected_sources), cmocka_unit_test(test_close_while_it_waits),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

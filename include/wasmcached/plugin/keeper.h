@@ -13,7 +13,7 @@ struct keeper_options {
         const char *root_namespace;       /* copied; NULL = "istio-system" */
         const char *node;                 /* copied; Pods that name another node are not ours. NULL or "" = all are */
         bool pulls_ahead;                 /* for Pods, before anybody asks */
-        unsigned waiting_max;             /* modules waited for at the same time, a quarter of them by the plugins of one namespace; 0 = 2048, which is the most */
+        unsigned waiting_max;             /* modules waited for at the same time; a quarter of them for the plugins of one namespace, 16 of one host. 0 = 2048, the most */
 };
 struct keeper *keeper_new(const struct keeper_options *options) __attribute__((returns_nonnull));
 void keeper_set_ahead(struct keeper *keeper, bool pulls_ahead);
