@@ -141,13 +141,13 @@ void loop_timer_again(struct loop_timer *timer, int64_t after_ms) { (void)timer,
 void loop_timer_cancel(struct loop_timer **timer) { *timer = NULL; }
 bool loop_is_loop_thread(void) { return true; }
 bool loop_is_worker_thread(void) { return true; }
-const char *module_want_get_host(const struct module_want *want) { return want->url; }
 bool module_want_is_same_source(const struct module_want *a, const struct module_want *b) { return a == b; }
 void module_event_emit(struct modules *modules, const struct module_event *event) { (void)modules, (void)event; }
 void module_forget_refusals(struct modules *modules, const struct module_want *want) { (void)modules, (void)want; }
 
 /* ---- a module ---- */
 struct module_want { unsigned references; bool has_secret; char url[256]; };
+const char *module_want_get_host(const struct module_want *want) { return want->url; }
 struct module_waiter { int unused; };
 struct module_listener { void (*happened)(void *arg, const struct module_event *event); void *arg; };
 static struct {
