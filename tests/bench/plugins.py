@@ -38,6 +38,13 @@ def ready_count(bench, path):
     return int(found[1]) if found else 0
 
 
+def await_ready(bench, daemon):
+    end = time.monotonic() + 180                   # the first time, each hand-out is written down before it is told
+    while ready_count(bench, daemon.admin) != PLUGINS:
+        assert time.monotonic() < end, 'not all plugins came to be ready'
+        time.sleep(0.02)
+
+
 def measure_plugins(bench, scene):
     """The daemon with 10 000 plugins that 200 Pods select: until all are ready, and what an unchanged chain costs it."""
     root, folder = bench.at('plugged'), bench.at('manifests')
@@ -53,7 +60,7 @@ def measure_plugins(bench, scene):
     for _ in range(4):
         began = time.perf_counter()
         daemon.start()
-        bench.await_true('all plugins to be ready', lambda: time.sleep(0.01) or ready_count(bench, daemon.admin) == PLUGINS)
+        await_ready(bench, daemon)
         taken.append(time.perf_counter() - began)
         if len(taken) < 4:
             daemon.stop()
