@@ -25,7 +25,7 @@ ifneq ($(filter-out clean help print-version,$(or $(MAKECMDGOALS),all)),)
     $(error missing development packages for: $(MISSING). tools/install-build-deps installs all of them on Debian 12)
   endif
   PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
-  PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES)) -lisal
+  PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES)) -lisal -lm
 endif
 IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null | head -n 1))
 ARCH     := $(shell uname -m)

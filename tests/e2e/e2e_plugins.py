@@ -2,6 +2,7 @@
 import base64
 import json
 import os
+import time
 import urllib.parse
 
 import yaml
@@ -26,7 +27,7 @@ def secret(name, config, namespace='team-a', plain=False, **more):
 
 class Folder:
     def __init__(self, daemon):
-        self.daemon = daemon
+        self.daemon, self.read_by = daemon, None
         self.path = os.path.join(daemon.folder, 'manifests')
         os.makedirs(self.path, exist_ok=True)
         daemon.configure(manifests=self.path)
@@ -49,6 +50,13 @@ class Folder:
     def chain(self, to='trusted', **query):
         query = {'namespace': 'team-a', **query} if to != 'team' else query
         answer = self.ask(to, **query)
+        # A daemon that has just started says 503 until it has read the folder once, and never again after that.
+        for _ in range(200 if self.read_by != self.daemon.process.pid else 0):
+            if answer.status != 503:
+                break
+            time.sleep(0.1)
+            answer = self.ask(to, **query)
+        self.read_by = self.daemon.process.pid
         assert answer.status == 200, (answer, self.daemon.told()[-3000:])
         return answer.json['plugins']
 

@@ -102,6 +102,10 @@ void output_yaml(const struct value *value, bool for_people);
 struct table { size_t columns; struct buffer cells; size_t count; };          /* cells: NUL-terminated texts, row by row */
 void table_add(struct table *table, const char *text);                        /* NULL shows "-" */
 void table_print(struct table *table);                                        /* aligned; the first row is the head; empties it */
+void query_put(struct buffer *query, const char *name, const char *value);       /* "?name=value" or "&name=value", escaped */
+/* A route that answers in pages, whole, in the format asked for: list `member` of each page, one row() each in a table. `namespace` NULL = all; heads end with NULL. */
+struct listing { const char *path, *member, *namespace, *const *heads; void (*row)(struct table *table, const struct value *item); };
+int listing_print(struct ctl *ctl, const struct listing *listing);
 bool output_has_colours(int fd);
 const char *text_member(const struct value *map, const char *name);           /* NULL if absent or no text */
 void format_age(const char *rfc3339, char *ret_text, size_t size_bytes);      /* "5m", "3h", "12d"; "-" of NULL */

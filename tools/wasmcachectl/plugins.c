@@ -9,14 +9,6 @@
 #include <string.h>
 #include "ctl.h"
 
-enum { PAGE_LIMIT = 500, PAGES_MAX = 10000 };
-
-static void query_put(struct buffer *query, const char *name, const char *value)
-{
-        CLEANUP(cleanup_free) char *escaped = query_escape(value);
-        buffer_printf(query, "%c%s=%s", strchr(query->data, '?') ? '&' : '?', name, escaped);
-}
-
 static void workload_put(const struct ctl *ctl, struct buffer *query)
 {
         static const struct { enum option option; const char *name; } rows[] = {
@@ -83,8 +75,6 @@ int command_plugins(struct ctl *ctl)
 
 /* ---- resources ---- */
 
-struct listing { struct table table; struct buffer json; struct json_writer writer; };
-
 static void resource_row(struct table *table, const struct value *resource)
 {
         CLEANUP(cleanup_free) char *reason = reason_of(resource);
@@ -94,73 +84,12 @@ static void resource_row(struct table *table, const struct value *resource)
                 table_add(table, cells[i]);
 }
 
-static int page_take(struct ctl *ctl, struct listing *listing, const char *after, char **ret_next)
-{
-        CLEANUP(value_free) struct value *page = NULL;
-        CLEANUP(buffer_fini) struct buffer path = { 0 };
-        buffer_printf(&path, "/v1/resources?limit=%d", PAGE_LIMIT);
-        if (ctl->options[OPTION_NAMESPACE])
-                query_put(&path, "namespace", ctl->options[OPTION_NAMESPACE]);
-        if (after)
-                query_put(&path, "continue", after);
-        int result = daemon_ask(ctl, "GET", path.data, NULL, &page);
-        if (result != WASMCACHE_OK)
-                return result;
-        const struct value *resources = value_get_member(page, "resources");
-        for (size_t i = 0; i < value_get_count(resources); i++)
-                if (ctl->format == FORMAT_TABLE)
-                        resource_row(&listing->table, value_get_item(resources, i));
-                else
-                        json_put_value(&listing->writer, NULL, value_get_item(resources, i));
-        const char *next = text_member(page, "continue");
-        *ret_next = next && *next ? string_copy(next) : NULL;
-        return WASMCACHE_OK;
-}
-
-static int listing_print(const struct ctl *ctl, struct listing *listing)
-{
-        CLEANUP(value_free) struct value *whole = NULL;
-        struct error err = { 0 };
-        json_close_list(&listing->writer);
-        json_close_map(&listing->writer);
-        if (ctl->format == FORMAT_TABLE)
-                table_print(&listing->table);
-        else if (ctl->format == FORMAT_JSON)
-                puts(listing->json.data);
-        else if (json_parse(listing->json.data, listing->json.used, ERROR_TOO_LARGE, &whole, &err))
-                output_yaml(whole, false);
-        else
-                return report_local("use -o json", "the listing is too long for YAML: %s", err.text);
-        return WASMCACHE_OK;
-}
-
 int command_resources(struct ctl *ctl)
 {
-        static const char *const heads[] = { "NAMESPACE", "KIND", "NAME", "STATE", "SOURCE", "REASON" };
-        struct listing listing = { .table.columns = COUNT_OF(heads) };
-        char *after = NULL;
-        int result = WASMCACHE_OK;
+        static const char *const heads[] = { "NAMESPACE", "KIND", "NAME", "STATE", "SOURCE", "REASON", NULL };
         if (ctl->options[OPTION_NAMESPACE] && ctl->options[OPTION_ALL_NAMESPACES])
                 return report_usage(NULL, "--namespace and --all-namespaces exclude each other");
-        listing.writer.out = &listing.json;
-        json_open_map(&listing.writer, NULL);
-        json_open_list(&listing.writer, "resources");
-        for (size_t i = 0; i < COUNT_OF(heads); i++)
-                table_add(&listing.table, heads[i]);
-        for (unsigned pages = 0; result == WASMCACHE_OK && pages < PAGES_MAX; pages++) {
-                char *next = NULL;
-                result = page_take(ctl, &listing, after, &next);
-                free(after);
-                after = next;
-                if (!after)
-                        break;
-        }
-        free(after);
-        if (result == WASMCACHE_OK)
-                result = listing_print(ctl, &listing);
-        buffer_fini(&listing.table.cells);
-        buffer_fini(&listing.json);
-        return result;
+        return listing_print(ctl, &(struct listing){ "/v1/resources", "resources", ctl->options[OPTION_NAMESPACE], heads, resource_row });
 }
 
 int explain_plugin(struct ctl *ctl)

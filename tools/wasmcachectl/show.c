@@ -8,7 +8,7 @@
 #include <string.h>
 #include "ctl.h"
 
-enum { PAGE_LIMIT = 500, PAGES_MAX = 10000, EVENT_MAX_BYTES = 64 << 10 };
+enum { EVENT_MAX_BYTES = 64 << 10 };
 
 static void join_texts(const struct value *list, struct buffer *ret_joined)
 {
@@ -62,73 +62,10 @@ static void module_row(struct table *table, const struct value *module)
         table_add(table, urls.data);
 }
 
-struct listing { struct table table; struct buffer json; struct json_writer writer; };
-
-static int page_take(struct ctl *ctl, struct listing *listing, const char *after, char **ret_next)
-{
-        CLEANUP(value_free) struct value *page = NULL;
-        CLEANUP(cleanup_free) char *escaped = after ? query_escape(after) : NULL;
-        CLEANUP(cleanup_free) char *path = string_format("/v1/modules?limit=%d%s%s", PAGE_LIMIT, after ? "&continue=" : "", after ? escaped : "");
-
-        int result = daemon_ask(ctl, "GET", path, NULL, &page);
-        if (result != WASMCACHE_OK)
-                return result;
-        const struct value *modules = value_get_member(page, "modules");
-        for (size_t i = 0; i < value_get_count(modules); i++) {
-                if (ctl->format == FORMAT_TABLE)
-                        module_row(&listing->table, value_get_item(modules, i));
-                else
-                        json_put_value(&listing->writer, NULL, value_get_item(modules, i));
-        }
-        const char *next = text_member(page, "continue");
-        *ret_next = next && *next ? string_copy(next) : NULL;
-        return WASMCACHE_OK;
-}
-
-static int listing_print(struct ctl *ctl, struct listing *listing)
-{
-        CLEANUP(value_free) struct value *whole = NULL;
-        struct error err = { 0 };
-
-        json_close_list(&listing->writer);
-        json_close_map(&listing->writer);
-        if (ctl->format == FORMAT_TABLE)
-                table_print(&listing->table);
-        else if (ctl->format == FORMAT_JSON)
-                puts(listing->json.data);
-        else if (json_parse(listing->json.data, listing->json.used, ERROR_TOO_LARGE, &whole, &err))
-                output_yaml(whole, false);
-        else
-                return report_local("use -o json", "the listing is too long for YAML: %s", err.text);
-        return WASMCACHE_OK;
-}
-
 int command_ls(struct ctl *ctl)
 {
-        static const char *const heads[] = { "SHA256", "SIZE", "USED", "STATE", "SIGNED", "NAMESPACES", "URL" };
-        struct listing listing = { .table.columns = COUNT_OF(heads) };
-        char *after = NULL;
-        int result = WASMCACHE_OK;
-
-        listing.writer.out = &listing.json;
-        json_open_map(&listing.writer, NULL);
-        json_open_list(&listing.writer, "modules");
-        for (size_t i = 0; i < COUNT_OF(heads); i++)
-                table_add(&listing.table, heads[i]);
-        for (unsigned pages = 0; result == WASMCACHE_OK && pages < PAGES_MAX; pages++) {
-                char *next = NULL;
-                result = page_take(ctl, &listing, after, &next);
-                free(after);
-                after = next;
-                if (!after)
-                        break;
-        }
-        free(after);
-        if (result == WASMCACHE_OK)
-                result = listing_print(ctl, &listing);
-        buffer_fini(&listing.table.cells);
-        buffer_fini(&listing.json);
-        return result;
+        static const char *const heads[] = { "SHA256", "SIZE", "USED", "STATE", "SIGNED", "NAMESPACES", "URL", NULL };
+        return listing_print(ctl, &(struct listing){ "/v1/modules", "modules", NULL, heads, module_row });
 }
 
 static int show_route(struct ctl *ctl, const char *path)
