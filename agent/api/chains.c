@@ -25,7 +25,7 @@ struct api_poll {
         struct api_ask *ask;
         const struct api_listener *listener;
         struct api_question question;
-        char *if_none_match;
+        char *if_none_match, *pod_uid;    /* pod_uid: with identity pod, of who asks; else NULL */
         struct loop_timer *timer;
         struct api_poll *next, **at;
 };
@@ -146,6 +146,7 @@ static void poll_free(struct api_poll *poll)
         loop_timer_cancel(&poll->timer);
         api_question_fini(&poll->question);
         free(poll->if_none_match);
+        free(poll->pod_uid);
         free(poll);
 }
 
@@ -165,10 +166,29 @@ static struct serve_request *poll_end(struct api_poll *poll, size_t *ret_route)
         return request;
 }
 
+/* While it waited, its Pod may have got other labels, or be gone: then it is answered. */
+static bool poll_renew(struct api_poll *poll)
+{
+        struct api *api = poll->chains->api;
+        const struct plugin_pod *pod = poll->pod_uid ? keeper_find_pod(api->options.keeper, poll->pod_uid) : NULL;
+        struct error err = { 0 };
+        size_t route;
+        if (pod)
+                api_question_set_pod(&poll->question, pod);
+        if (pod || !poll->pod_uid)
+                return true;
+        refuse(&err, ERROR_DENIED, "the pod that asks is no longer known on this node");
+        struct serve_request *request = poll_end(poll, &route);
+        api_answer_error(api, request, route, &err);
+        return false;
+}
+
 static void poll_look(struct api_poll *poll, bool is_over)
 {
         struct api *api = poll->chains->api;
         size_t route;
+        if (!poll_renew(poll))
+                return;
         const struct rendered *rendered = chain_get(poll->chains, poll->listener, &poll->question);
         bool is_same = api_etag_in(poll->if_none_match, rendered->etag, true);
         if (is_same && !is_over)
@@ -199,6 +219,7 @@ static void poll_start(struct api_call *call, struct api_question *question, con
         *poll = (struct api_poll){ .chains = chains, .ask = api_ask_new(call), .listener = call->listener, .question = *question, .if_none_match = string_copy(if_none_match),
                 .next = chains->polls, .at = &chains->polls };
         *question = (struct api_question){ 0 };
+        poll->pod_uid = call->pod ? string_copy(call->pod->uid) : NULL;
         if (poll->next)
                 poll->next->at = &poll->next;
         chains->polls = poll;

@@ -121,6 +121,7 @@ struct api_question {
 };
 /* From the query's parameters, by the rules of the listener. api_question_fini() in any case. */
 bool api_question_read(struct api_call *call, struct api_question *ret_question, struct error *err);
+void api_question_set_pod(struct api_question *question, const struct plugin_pod *pod);        /* its labels */
 void api_question_fini(struct api_question *question);
 struct plugin_workload api_question_workload(const struct api_question *question);       /* borrowed */
 

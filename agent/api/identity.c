@@ -55,16 +55,18 @@ void *api_arrived(void *arg, void *tag, struct serve_process *process, struct se
         if (listener->identity != API_IDENTITY_POD)
                 return NULL;
         struct visitor *visitor = memory_new(1, sizeof *visitor);
-        if (!serve_process_hold(process, &visitor->err))
-                return visitor;
-        bool is_read = kube_process_read(serve_process_get_peer(process)->pid, &cgroup, &unread);
-        if (!serve_process_check(process, &visitor->err))
-                return visitor;                   /* whatever was read or not */
-        visitor->err = unread;
-        if (!is_read)
-                return visitor;
-        visitor->cgroup = cgroup;
-        *ret_group = pod_group(cgroup.pod);
+        const struct serve_peer *peer = serve_process_get_peer(process);
+        if (serve_process_hold(process, &visitor->err)) {
+                kube_process_read(peer->pid, &cgroup, &unread);
+                if (serve_process_check(process, &visitor->err))           /* whatever was read or not */
+                        visitor->err = unread;
+        }
+        if (visitor->err.code == ERROR_NONE) {
+                visitor->cgroup = cgroup;
+                *ret_group = pod_group(cgroup.pod);
+        } else {
+                LOG_DEBUG("caller_unknown", LOG_NUMBER("pid", peer->pid), LOG_NUMBER("uid", peer->uid), LOG_TEXT("detail", visitor->err.text));
+        }
         return visitor;
 }
 

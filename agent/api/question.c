@@ -135,6 +135,27 @@ static bool namespace_read(const struct api_call *call, struct api_question *que
         return true;
 }
 
+static void labels_free(struct api_question *question)
+{
+        for (size_t i = 0; i < question->label_count; i++) {
+                free(question->labels[i].key);
+                free(question->labels[i].value);
+        }
+        free(TAKE(question->labels));
+        question->label_count = 0;
+}
+
+void api_question_set_pod(struct api_question *question, const struct plugin_pod *pod)
+{
+        labels_free(question);
+        question->labels = memory_new(pod->label_count + 1, sizeof *question->labels);
+        for (; question->label_count < pod->label_count; question->label_count++) {
+                const struct plugin_label *label = &pod->labels[question->label_count];
+                question->labels[question->label_count] = (struct plugin_label){ string_copy(label->key), string_copy(label->value) };
+        }
+        qsort(question->labels, question->label_count, sizeof *question->labels, by_key);
+}
+
 /* A pod is what it is, and says nothing of itself. */
 static bool pod_read(const struct api_call *call, struct api_question *question, struct error *err)
 {
@@ -146,13 +167,7 @@ static bool pod_read(const struct api_call *call, struct api_question *question,
                         return refuse(err, ERROR_DENIED, "query parameter \"%s\": who asks on this socket is known by its pod and cannot say it", own[i]);
         if (!call->pod)
                 return refuse(err, ERROR_BUSY, "the labels of the pod that asks are not known yet; ask again in a moment");
-        free(TAKE(question->labels));
-        question->labels = memory_new(call->pod->label_count + 1, sizeof *question->labels);
-        for (; question->label_count < call->pod->label_count; question->label_count++) {
-                const struct plugin_label *label = &call->pod->labels[question->label_count];
-                question->labels[question->label_count] = (struct plugin_label){ string_copy(label->key), string_copy(label->value) };
-        }
-        qsort(question->labels, question->label_count, sizeof *question->labels, by_key);
+        api_question_set_pod(question, call->pod);
         return true;
 }
 
@@ -176,15 +191,11 @@ bool api_question_read(struct api_call *call, struct api_question *ret_question,
 
 void api_question_fini(struct api_question *question)
 {
-        for (size_t i = 0; i < question->label_count; i++) {
-                free(question->labels[i].key);
-                free(question->labels[i].value);
-        }
+        labels_free(question);
         for (size_t i = 0; i < question->service_count; i++) {
                 free((void *)(uintptr_t)question->services[i].namespace);
                 free((void *)(uintptr_t)question->services[i].name);
         }
-        free(question->labels);
         free(question->services);
         free(question->namespace);
         *question = (struct api_question){ 0 };

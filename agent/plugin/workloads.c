@@ -254,6 +254,7 @@ void keeper_put_pods(struct keeper *keeper, const char *source_name, struct plug
         if (count == 0)
                 map_remove_text(keeper->pod_sources, source_name);
         pods_index(keeper);
+        keeper_changed(keeper, NULL);              /* who waits may have other labels now */
         keeper->round_runs = false;
         round_want(keeper);
 }

@@ -225,5 +225,6 @@ class Node:
     def close(self):
         for caller in self.callers:
             caller.end()
-        self.daemon.stop()
+        code = self.daemon.stop()
         self.cgroups.close()
+        assert code in (0, None), self.daemon.told()[-3000:]        # a sanitizer's finding too

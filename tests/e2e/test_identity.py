@@ -270,6 +270,31 @@ def test_plugins(quick):
     await_true(lambda: [entry['name'] for entry in callers['db'].ask('GET', '/v1/plugins').json['plugins']] == ['a'], 20)
 
 
+def test_waiting_for_a_chain(quick):
+    """Who waits with an ETag is answered when its own labels make another chain, and when its Pod is gone."""
+    plugin = {'apiVersion': 'extensions.istio.io/v1alpha1', 'kind': 'WasmPlugin', 'metadata': {'name': 'a', 'namespace': 'team-a'},
+              'spec': {'url': quick.url, 'selector': {'matchLabels': {'app': 'web'}}}}
+    pod = pod_object('one', 'team-a', app='db')
+    quick.put('all.yaml', plugin, pod)
+    quick.start()
+    caller = quick.caller(pod)
+    known(quick, caller)
+    empty = caller.ask('GET', '/v1/plugins')
+    assert empty.json == {'plugins': []}
+    waiting = {'method': 'GET', 'target': '/v1/plugins?wait=60s', 'headers': {'If-None-Match': empty.headers['etag']}}
+    caller.tell(**waiting)
+    await_true(lambda: quick.daemon.metric('wasmcached_requests_waiting') >= 1, 20)
+    quick.put('all.yaml', plugin, pod_object('one', 'team-a', uid=uid_of(pod), app='web'))
+    told = json.loads(caller.process.stdout.readline())
+    assert told['status'] == 200 and '"name":"a"' in told['body'].replace(' ', ''), told
+    quick.put('all.yaml', plugin, pod)
+    await_true(lambda: caller.ask('GET', '/v1/plugins').json == {'plugins': []}, 20)
+    caller.tell(**waiting)
+    await_true(lambda: quick.daemon.metric('wasmcached_requests_waiting') >= 1, 20)
+    quick.put('all.yaml', plugin)
+    assert json.loads(caller.process.stdout.readline())['status'] == 403
+
+
 def test_leases(quick):
     a, b = pod_object('a', 'team-a'), pod_object('b', 'team-b')
     quick.put('pods.yaml', a, b)
