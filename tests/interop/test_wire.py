@@ -1,6 +1,7 @@
 """What goes over the wire to real registries: how often they are asked, what happens when they say 429, and when a transfer breaks off."""
 import concurrent.futures
 import http.client
+import json
 import os
 import threading
 import time
@@ -142,7 +143,8 @@ def test_cut_transfer_goes_on(tmp_path, modules, registries, start, daemon, name
     cut_after = 5_000_000 if layout == 'raw' else 1_000_000
     path = f'interop/cut-{layout}:v1'
     (oras_variant if layout == 'raw' else crane_append([], 'L.tar.gz'))(tmp_path, f'{registry.host}/{path}', modules['big'])
-    proxy = start(peers.CutProxy, registry.port, r'^GET \S+/blobs/', cut_after)
+    layer = json.loads(peers.run(tmp_path, 'crane', 'manifest', '--insecure', f'{registry.host}/{path}'))['layers'][-1]['digest']          # an image's config is a blob too, and too short to be cut
+    proxy = start(peers.CutProxy, registry.port, rf'^GET \S+/blobs/{layer} ', cut_after)
     answer = daemon().get(f'{proxy.host}/{path}')
     assert answer.status == 200 and answer.body['sha256'] == peers.sha256(modules['big'].read_bytes()), answer
     blobs = proxy.blobs()
@@ -252,4 +254,4 @@ def test_many_modules_at_once_from_a_registry_that_limits(tmp_path, modules, sta
     agent = daemon()
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda number: agent.get(f'{server.host}/interop/limited{number}:v1'), range(6)))
-    assert [answer.status for answer in answers] == [200] * 6, answers
+    assert [answer.status for answer in answers] == [200] * 6, [answer for answer in answers if answer.status != 200]
