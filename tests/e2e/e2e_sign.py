@@ -16,6 +16,7 @@ from e2e_servers import run
 KINDS = {
     'P-256': ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256'], 'P-384': ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-384'],
     'P-521': ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-521'], 'RSA': ['-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048'], 'Ed25519': ['-algorithm', 'ED25519']}
+MORE_KINDS = {'RSA-4096': ['-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:4096']}
 
 
 class Key(signing.Signer):
@@ -23,7 +24,7 @@ class Key(signing.Signer):
 
     def __init__(self, folder, name, kind='P-256', digest='sha256', pss=False):
         self.path, self.public, self.kind, self.digest, self.pss = os.path.join(folder, name + '.key'), os.path.join(folder, name + '.pub'), kind, digest, pss
-        run('openssl', 'genpkey', *KINDS[kind], '-out', self.path)
+        run('openssl', 'genpkey', *{**KINDS, **MORE_KINDS}[kind], '-out', self.path)
         run('openssl', 'pkey', '-in', self.path, '-pubout', '-out', self.public)
         super().__init__(run('openssl', 'pkey', '-in', self.path, '-pubout', '-outform', 'DER'))
 

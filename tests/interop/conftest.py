@@ -1,11 +1,14 @@
 """What the tests of this folder share: the modules, the servers, one daemon per test."""
 import pathlib
 import subprocess
+import sys
 import tempfile
 
 import pytest
 
 import peers
+
+sys.path += [str(peers.SOURCE / 'tests' / folder) for folder in ('e2e', 'fake')]         # signatures by openssl, in every form
 
 
 @pytest.fixture(scope='session')
@@ -37,6 +40,14 @@ def registries(work):
     finally:
         for server in servers.values():
             server.stop()
+
+
+@pytest.fixture(scope='session')
+def keys(work):
+    """keys(kind, name): a key pair; the same at every call."""
+    import signers         # needs the folders above
+    (work / 'keys').mkdir()
+    return signers.Keys(work / 'keys')
 
 
 @pytest.fixture
