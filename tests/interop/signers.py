@@ -21,14 +21,13 @@ IS_ASKED_FOR = bool(os.environ.get('INTEROP_SLOW'))
 COSIGNS = ('cosign2', 'cosign3')
 NODE_MODULES = peers.PEERS / 'npm' / 'node_modules'
 KINDS = ('P-256', 'P-384', 'P-521', 'RSA', 'RSA-4096', 'Ed25519')
-OTHER = {'cosign2': 'cosign3', 'cosign3': 'cosign2'}
 
 
 def missing(*programs):
     """Why these tests do not run, or ''."""
     if not IS_ASKED_FOR:
         return 'signers are in the slow set: INTEROP_SLOW=1'
-    absent = [name for name in programs if not (NODE_MODULES / '@sigstore' if name == 'node' else peers.PEERS / name).exists()]
+    absent = [name for name in programs if not ((NODE_MODULES / '@sigstore').exists() and shutil.which('node') if name == 'node' else (peers.PEERS / name).exists())]
     return f'not here: {" ".join(absent)}' if absent else ''
 
 

@@ -9,7 +9,7 @@ import peers
 import signers
 import signing
 import verdicts
-from layouts import crane_append, oras_cncf
+from layouts import LAYOUTS, crane_append, oras_cncf
 from signers import COSIGNS, check, refused, trust
 
 pytestmark = pytest.mark.skipif(signers.missing(*COSIGNS) != '', reason=signers.missing(*COSIGNS))
@@ -57,6 +57,24 @@ def test_image(work, modules, registries, daemon, cosigns, keys, registry, by, f
     tried = agent.ctl('verify-signature', 'oci://' + image.ref, '--key', key.public, '-o', 'json', admin=True)
     assert tried.returncode == 0 and [one['keyFingerprint'] for one in json.loads(tried.stdout)['signatures']] == [key.fingerprint], tried
     assert agent.ctl('verify-signature', 'oci://' + image.ref, '--key', other.public, admin=True).returncode == 1
+
+
+@pytest.mark.parametrize('registry', REGISTRIES)
+@pytest.mark.parametrize('by', COSIGNS)
+@pytest.mark.parametrize('layout', ['docker-tar-gzip', 'oci-tar-zstd', 'cncf-oras', 'artifact-oras'])
+def test_layout(work, modules, registries, daemon, cosigns, keys, registry, by, layout):
+    """What is signed may be any image that holds a module, and the signature's own manifest may be a Docker one."""
+    key = keys()
+    for form, environment in (('bundle', {}), ('classic', {}), ('classic', {'COSIGN_DOCKER_MEDIA_TYPES': '1'})):
+        image = signers.Pushed(work, registries[registry], f'layouts/{by}-{layout}-{form}{len(environment)}', modules['small'], put=LAYOUTS[layout][1])
+        cosigns[by].sign(image.by_digest, key, form, **environment)
+        if form == 'classic':
+            stored = json.loads(peers.run(work, 'crane', 'manifest', '--insecure', f'{image.base}:{image.target["digest"].replace(":", "-")}.sig'))
+            assert ('docker' in stored['mediaType']) == bool(environment), stored
+        answer = daemon().get(image.ref, verificationKey=key.pem)
+        check(answer, modules['small'].read_bytes(), key, SHOWN[form])
+        for name, cosign in cosigns.items():
+            verdicts.compare(f'{by}/{form}/{layout}', name, answer, cosign.verify(image.by_digest, key))
 
 
 @pytest.mark.parametrize('registry', REGISTRIES)
