@@ -20,6 +20,8 @@ def push(work, registry, layout, module, tag='v1'):
     client, put = LAYOUTS[layout]
     if not peers.have(client):
         pytest.skip(f'{client} is not here')
+    if client == 'wkg' and registry.log.stem == 'ggcr':
+        pytest.skip('wkg wants a Location when a blob was taken, which the registry of crane does not send: they cannot talk')
     folder = work / f'{layout}-{registry.port}-{tag}'
     folder.mkdir(exist_ok=True)
     ref = f'{registry.host}/interop/{layout}:{tag}'
