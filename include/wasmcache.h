@@ -28,9 +28,15 @@ struct wasmcache_error { int status; unsigned retry_after_s; char code[32]; char
 struct wasmcache;
 struct wasmcache_module;
 
-/* `socket_path` NULL: $WASMCACHED_SOCKET, else /run/wasmcached/agent.sock. Reconnects by itself when the daemon was restarted. */
+/*
+ * `socket_path` NULL: $WASMCACHED_SOCKET, else /run/wasmcached/agent.sock. Reconnects by itself when the daemon was restarted, and is patient with one that is being replaced:
+ * a call that finds nobody there, or one that says busy (503: starting, stopping, full), tries again, with growing pauses or after Retry-After, until its patience ends.
+ * $WASMCACHED_PATIENCE ("60s"; "0s" = none) sets it, also for wasmcache_connect(); without it, connecting is tried once, and what has once been reached is waited for up to 10 s.
+ */
 int wasmcache_connect(const char *socket_path, struct wasmcache **ret_cache, struct wasmcache_error *err);
 void wasmcache_close(struct wasmcache *cache);
+/* Of all later calls, each from its start on, beside the time that it takes by itself; 0 = none. A proxy in a cluster takes as long as its DaemonSet needs for an upgrade. */
+void wasmcache_set_patience(struct wasmcache *cache, unsigned patience_ms);
 /* From any thread: the call under way on `cache`, and all later ones, return WASMCACHE_UNREACHABLE; then only close it. Ends a wasmcache_stream() that waits. */
 void wasmcache_interrupt(struct wasmcache *cache);
 

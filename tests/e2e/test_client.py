@@ -160,6 +160,7 @@ def test_reconnects_when_the_daemon_was_restarted(peer, library, tmp_path):
     assert library.get(url=URL) == 0
     first.stop()
     os.unlink(first.path)
+    library.c.wasmcache_set_patience(library.cache, 0)
     assert library.get(url=URL) == 3 and b'no such socket' in library.error.text
     second = peer(answer(body=module_object()))
     assert library.get(url=URL) == 0 and second.connections == 1

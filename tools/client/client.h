@@ -13,6 +13,8 @@ enum {
         CLIENT_BODY_MAX_BYTES = 64 << 20,         /* of an answer kept in memory; a listing is paged long before */
         CLIENT_PROBLEM_MAX_BYTES = 256 << 10,
         CLIENT_INPUT_BYTES = 64 << 10,
+        CLIENT_PATIENCE_MS = 10000,               /* with a daemon that has once been reached; documented in wasmcache.h */
+        CLIENT_PATIENCE_MAX_MS = 3600000,
 };
 
 struct wasmcache {
@@ -20,13 +22,21 @@ struct wasmcache {
         int fd;                           /* -1: not connected */
         pthread_mutex_t lock;             /* of fd against wasmcache_interrupt() from another thread */
         bool is_interrupted;
+        int64_t patience_ms;
         bool has_answered;                /* this connection has carried an answer: if it ends now, that is the keep-alive's end */
         size_t start, end;                /* what of `input` has been received and not used */
         char input[CLIENT_INPUT_BYTES];
 };
 
+/* patience.c: how long a call tries again, and when. */
+struct patience { int64_t deadline_ms; unsigned tries; };        /* deadline 0 = none */
+bool patience_read_environment(int64_t *ret_patience_ms, bool *ret_is_set, struct error *err);
+struct patience patience_begin(int64_t patience_ms);
+/* Sleeps: as long as the daemon said, else a little longer each time. False, at once: that would be too late, or wasmcache_interrupt() came. */
+bool patience_wait(struct patience *patience, struct wasmcache *cache, unsigned retry_after_s);
+
 /* connection.c */
-int connection_open(struct wasmcache *cache, struct wasmcache_error *err);
+int connection_open(struct wasmcache *cache, struct patience *patience, struct wasmcache_error *err);        /* tries until its patience ends */
 void connection_close(struct wasmcache *cache);
 bool connection_is_usable(const struct wasmcache *cache);         /* open, and the daemon has neither closed it nor sent what nobody asked for */
 bool connection_send(struct wasmcache *cache, const char *bytes, size_t size_bytes);        /* false with errno */
@@ -46,7 +56,7 @@ bool http_read_body(struct wasmcache *cache, const struct http_head *head, http_
 /* request.c */
 struct client_request { const char *method, *path, *body; size_t body_bytes; int64_t timeout_ms; };
 /* Sends and reads the head, over a new connection if the kept one is gone. */
-int client_ask(struct wasmcache *cache, const struct client_request *request, struct http_head *ret_head, struct wasmcache_error *err);
+int client_ask(struct wasmcache *cache, const struct client_request *request, struct patience *patience, struct http_head *ret_head, struct wasmcache_error *err);
 int client_fail(struct wasmcache_error *err, int result, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* The body piece by piece, or the whole answer; a status of 400 and more is WASMCACHE_REFUSED with the problem in `err`. */
 int client_stream(struct wasmcache *cache, const struct client_request *request, http_take take, void *arg, struct wasmcache_error *err);

@@ -1,5 +1,5 @@
 /*
- * How it goes: one stream socket to the daemon, opened when needed and kept; received bytes lie in one fixed buffer.
+ * How it goes: one stream socket to the daemon, opened when needed and kept; received bytes lie in one fixed buffer. A daemon that is being replaced is waited for.
  * How it fails: connect says in words why the daemon is not there; send and receive leave errno to the caller, who knows what was asked.
  * How it ends: connection_close(); wasmcache_interrupt() of another thread shuts the socket down, so that a blocked receive returns.
  */
@@ -45,7 +45,7 @@ static bool publish(struct wasmcache *cache, int fd)
         return may;
 }
 
-int connection_open(struct wasmcache *cache, struct wasmcache_error *err)
+static int connection_try(struct wasmcache *cache, bool *ret_may_come, struct wasmcache_error *err)
 {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         if (strlen(cache->path) >= sizeof address.sun_path)
@@ -57,13 +57,25 @@ int connection_open(struct wasmcache *cache, struct wasmcache_error *err)
         if (fd < 0)
                 return client_fail(err, WASMCACHE_UNREACHABLE, "no socket can be made: %s", strerror(errno));
         timeout_set(fd, SO_SNDTIMEO, SEND_TIMEOUT_S * 1000);      /* of connect too, when the queue of the listener is full */
-        if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0)
+        if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+                *ret_may_come = errno == ENOENT || errno == ECONNREFUSED;
                 return client_fail(err, WASMCACHE_UNREACHABLE, "cannot connect to %s: %s", cache->path, connect_explain(errno));
+        }
         if (!publish(cache, fd))
                 return client_fail(err, WASMCACHE_UNREACHABLE, "interrupted");
 
         fd = -1;
         return WASMCACHE_OK;
+}
+
+int connection_open(struct wasmcache *cache, struct patience *patience, struct wasmcache_error *err)
+{
+        for (;;) {
+                bool may_come = false;
+                int result = connection_try(cache, &may_come, err);
+                if (result == WASMCACHE_OK || !may_come || !patience_wait(patience, cache, 0))
+                        return result;
+        }
 }
 
 void connection_close(struct wasmcache *cache)

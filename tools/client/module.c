@@ -22,11 +22,19 @@ int wasmcache_connect(const char *socket_path, struct wasmcache **ret_cache, str
         if (!socket_path)
                 socket_path = environment && *environment ? environment : "/run/wasmcached/agent.sock";
 
+        struct error problem = { 0 };
+        int64_t patience_ms = 0;
+        bool is_set = false;
+        if (!patience_read_environment(&patience_ms, &is_set, &problem))
+                return client_fail(err, WASMCACHE_USAGE, "WASMCACHED_PATIENCE: %s", problem.text);
+
         struct wasmcache *cache = memory_new(1, sizeof *cache);
         cache->path = string_copy(socket_path);
         cache->fd = -1;
         pthread_mutex_init(&cache->lock, NULL);
-        int result = connection_open(cache, err);
+        cache->patience_ms = is_set ? patience_ms : CLIENT_PATIENCE_MS;
+        struct patience patience = patience_begin(patience_ms);
+        int result = connection_open(cache, &patience, err);
         if (result != WASMCACHE_OK) {
                 wasmcache_close(cache);
                 return result;

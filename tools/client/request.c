@@ -1,6 +1,6 @@
 /*
  * How it goes: the request goes out in one piece over the kept connection; if that one turns out to have ended, once more over a new one (every route of the
- *              daemon may be asked twice).
+ *              daemon may be asked twice). A daemon that says busy is asked again, as long as the call is patient.
  * How it fails: not reached = WASMCACHE_UNREACHABLE; an answer of 400 and more = WASMCACHE_REFUSED with the daemon's own words (RFC 9457) in the error.
  * How it ends: after the body's last byte the connection is kept unless the daemon said otherwise; after any failure it is closed.
  */
@@ -49,7 +49,7 @@ static bool request_send(struct wasmcache *cache, const struct client_request *r
         return errno == EPIPE;                    /* a daemon that refuses a body without reading it may have answered before it closed */
 }
 
-int client_ask(struct wasmcache *cache, const struct client_request *request, struct http_head *ret_head, struct wasmcache_error *err)
+int client_ask(struct wasmcache *cache, const struct client_request *request, struct patience *patience, struct http_head *ret_head, struct wasmcache_error *err)
 {
         struct error problem = { 0 };
         if (!token_valid(request->method, false) || !token_valid(request->path, true))
@@ -57,7 +57,7 @@ int client_ask(struct wasmcache *cache, const struct client_request *request, st
 
         for (unsigned try = 0;; try++) {
                 bool is_kept = try == 0 && cache->has_answered && connection_is_usable(cache);
-                int result = is_kept ? WASMCACHE_OK : connection_open(cache, err);
+                int result = is_kept ? WASMCACHE_OK : connection_open(cache, patience, err);
                 if (result != WASMCACHE_OK)
                         return result;
                 if (!request_send(cache, request))
@@ -115,12 +115,19 @@ static int body_finish(struct wasmcache *cache, const struct http_head *head, ht
         return stopped ? WASMCACHE_REFUSED : WASMCACHE_OK;
 }
 
-int client_exchange(struct wasmcache *cache, const struct client_request *request, int *ret_status, struct buffer *ret_body, struct wasmcache_error *err)
+/* Starting, stopping, full: another try makes sense, if there is patience for it. */
+static bool is_busy(const struct wasmcache_error *err)
+{
+        return err->status == 503 && strcmp(err->code, error_get_row(ERROR_BUSY)->name) == 0;
+}
+
+static int exchange_try(struct wasmcache *cache, const struct client_request *request, struct patience *patience, int *ret_status, struct buffer *ret_body,
+        struct wasmcache_error *err)
 {
         struct http_head head;
         CLEANUP(buffer_fini) struct buffer body = { .limit = CLIENT_BODY_MAX_BYTES };
 
-        int result = client_ask(cache, request, &head, err);
+        int result = client_ask(cache, request, patience, &head, err);
         if (result == WASMCACHE_OK)
                 result = body_finish(cache, &head, take_into_buffer, &body, err);
         if (result == WASMCACHE_REFUSED)
@@ -134,6 +141,22 @@ int client_exchange(struct wasmcache *cache, const struct client_request *reques
         *ret_body = body;
         body = (struct buffer){ 0 };
         return head.status >= 400 ? WASMCACHE_REFUSED : WASMCACHE_OK;
+}
+
+int client_exchange(struct wasmcache *cache, const struct client_request *request, int *ret_status, struct buffer *ret_body, struct wasmcache_error *err)
+{
+        struct patience patience = patience_begin(cache->patience_ms);
+
+        for (;;) {
+                int status = 0;
+                int result = exchange_try(cache, request, &patience, &status, ret_body, err);
+                if (result != WASMCACHE_REFUSED || !is_busy(err) || !patience_wait(&patience, cache, err->retry_after_s)) {
+                        if (status != 0)
+                                *ret_status = status;
+                        return result;
+                }
+                buffer_fini(ret_body);
+        }
 }
 
 int wasmcache_call(struct wasmcache *cache, const char *method, const char *path, const char *body, int *ret_status, char **ret_body, size_t *ret_size, struct wasmcache_error *err)
@@ -162,18 +185,22 @@ int wasmcache_stream(struct wasmcache *cache, const char *path, int (*take)(void
 
 int client_stream(struct wasmcache *cache, const struct client_request *request, http_take take, void *arg, struct wasmcache_error *err)
 {
-        struct http_head head;
+        struct patience patience = patience_begin(cache->patience_ms);
 
-        int result = client_ask(cache, request, &head, err);
-        if (result != WASMCACHE_OK)
-                return result;
-        if (head.status < 400) {
-                result = body_finish(cache, &head, take, arg, err);
-                return result == WASMCACHE_REFUSED ? WASMCACHE_OK : result;
+        for (;;) {
+                struct http_head head;
+                int result = client_ask(cache, request, &patience, &head, err);
+                if (result != WASMCACHE_OK)
+                        return result;
+                if (head.status < 400) {
+                        result = body_finish(cache, &head, take, arg, err);
+                        return result == WASMCACHE_REFUSED ? WASMCACHE_OK : result;
+                }
+
+                CLEANUP(buffer_fini) struct buffer body = { .limit = CLIENT_PROBLEM_MAX_BYTES };
+                body_finish(cache, &head, take_into_buffer, &body, err);
+                problem_read(&head, &body, err);
+                if (!is_busy(err) || !patience_wait(&patience, cache, err->retry_after_s))
+                        return WASMCACHE_REFUSED;
         }
-
-        CLEANUP(buffer_fini) struct buffer body = { .limit = CLIENT_PROBLEM_MAX_BYTES };
-        body_finish(cache, &head, take_into_buffer, &body, err);
-        problem_read(&head, &body, err);
-        return WASMCACHE_REFUSED;
 }

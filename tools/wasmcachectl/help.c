@@ -31,7 +31,7 @@ void help_show(void)
         for (int i = 0; i < OPTION_COUNT; i++)
                 if (OPTIONS_EVERYWHERE & OPTION_BIT(i))
                         option_show(&option_rows[i]);
-        puts("\nEnvironment: WASMCACHED_SOCKET (the daemon's socket), NO_COLOR (no colours).\n"
+        puts("\nEnvironment: WASMCACHED_SOCKET (the daemon's socket), WASMCACHED_PATIENCE (how long to wait for it), NO_COLOR (no colours).\n"
              "Exit status: 0 done, 1 refused or failed, 2 usage, 3 daemon not reachable.\n\n"
              "`wasmcachectl COMMAND --help` tells more, with examples; wasmcachectl(1) tells all.");
 }
