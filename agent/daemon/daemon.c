@@ -1,7 +1,8 @@
 /*
  * How it goes: configuration, loop, store, transport, modules, keeper, manifests, api, serve, listeners; then the loop runs. Each start_… step is undone by its line in stop.
  * How it fails: a step that fails is logged with what it said, what was started is stopped in reverse, and the exit code tells the kind.
- * How it ends: a first SIGTERM closes listeners, answers waiters, saves leases and lets the loop run empty; a second one ends the process at once (the store survives that).
+ * How it ends: a first SIGTERM closes listeners, answers who has already connected, then waiters, saves leases and lets the loop run empty; a second one ends the process at once
+ *              (the store survives that).
  */
 #include <malloc.h>
 #include <signal.h>
@@ -28,7 +29,7 @@
 #include "daemon.h"
 #include "reload.h"
 
-enum { WORKERS_EXTRA = 6, STOP_GRACE_MS = 500 };           /* workers besides pull slots: links, leases, secrets, scrub, operators */
+enum { WORKERS_EXTRA = 6, STOP_GRACE_MS = 500, DRAIN_MS = 300, DRAIN_LOOK_MS = 5 };           /* workers besides pull slots: links, leases, secrets, scrub, operators */
 
 struct daemon {
         const char *config_path;
@@ -45,7 +46,8 @@ struct daemon {
         struct serve *serve;
         struct api_listener *tags;
         struct loop_signal *signals[3];
-        struct loop_timer *watchdog;
+        struct loop_timer *watchdog, *drain;
+        int64_t drain_deadline_ms;
         unsigned open_parts;                               /* of modules, manifests and serve, while stopping */
         bool is_stopping;
 };
@@ -152,6 +154,17 @@ static void parts_close(struct daemon *daemon)
                 serve_close(daemon->serve, STOP_GRACE_MS, part_closed, daemon);
 }
 
+/* A connection that was accepted is ours to answer: behind a socket that systemd holds, whoever comes later waits for the next daemon, and nobody is refused. */
+static void drain(void *arg)
+{
+        struct daemon *daemon = arg;
+
+        if (!serve_is_quiet(daemon->serve) && clock_get_ms() < daemon->drain_deadline_ms)
+                return;
+        loop_timer_cancel(&daemon->drain);
+        parts_close(daemon);
+}
+
 static void stop(void *arg)
 {
         struct daemon *daemon = arg;
@@ -161,7 +174,9 @@ static void stop(void *arg)
         daemon->is_stopping = true;
         sd_notify(0, "STOPPING=1");
         LOG_INFO("stopping", LOG_NUMBER("pid", getpid()));
-        parts_close(daemon);
+        serve_stop_listening(daemon->serve);
+        daemon->drain_deadline_ms = clock_get_ms() + DRAIN_MS;
+        daemon->drain = loop_timer_start(daemon->loop, 0, DRAIN_LOOK_MS, drain, daemon);
 }
 
 static void reloaded_by_signal(void *arg, const char *json, const struct error *err)

@@ -310,6 +310,22 @@ static void serve_close_step(struct serve *serve)
                 serve_sweep_arm(serve);
 }
 
+void serve_stop_listening(struct serve *serve)
+{
+        ON_LOOP();
+        while (serve->listeners)
+                listener_close(serve->listeners);
+}
+
+bool serve_is_quiet(const struct serve *serve)
+{
+        for (const struct connection *connection = serve->connections; connection; connection = connection->next)
+                if (connection->phase == PHASE_FIRST || (connection->phase == PHASE_IDLE && !connection->had_request) || connection->phase == PHASE_RECEIVING ||
+                    connection->phase == PHASE_SENDING || (connection->phase == PHASE_ASKED && !connection->is_suspended))
+                        return false;
+        return true;
+}
+
 void serve_close(struct serve *serve, int64_t grace_ms, void (*closed)(void *arg), void *arg)
 {
         ON_LOOP();
@@ -318,8 +334,7 @@ void serve_close(struct serve *serve, int64_t grace_ms, void (*closed)(void *arg
         serve->close_deadline_ms = serve_now_ms(serve) + grace_ms;
         serve->closed = closed;
         serve->closed_arg = arg;
-        while (serve->listeners)
-                listener_close(serve->listeners);
+        serve_stop_listening(serve);
         for (struct connection *connection = serve->connections; connection; connection = connection->next)
                 connection_dismiss(connection);
         serve_run_soon(serve);

@@ -56,6 +56,9 @@ struct serve_handler {
 };
 
 bool serve_new(struct loop *loop, const struct serve_limits *limits, const struct serve_handler *handler, struct serve **ret_serve, struct error *err);
+/* Before closing: no new connections any more, those that are there go on. Quiet: nobody is connected who has not asked yet, is asking, or is being answered; who waits is. */
+void serve_stop_listening(struct serve *serve);
+bool serve_is_quiet(const struct serve *serve);
 /* Closes listeners, answers waiting requests' owners with gone(), gives what is being sent `grace_ms`, then calls closed(arg) on the loop; free afterwards. */
 void serve_close(struct serve *serve, int64_t grace_ms, void (*closed)(void *arg), void *arg);
 void serve_free(struct serve **serve);

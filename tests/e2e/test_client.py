@@ -170,7 +170,7 @@ def test_fresh_connection_that_ends_is_not_asked_for_ever(peer, library):
     server = peer(lambda *_: None)
     assert library.connect(server.path) == 0
     assert library.get(url=URL) == 3
-    assert len(server.requests) <= 2
+    assert 1 <= len(server.requests) <= 5
 
 
 def test_answer_larger_than_the_limit(peer, library):

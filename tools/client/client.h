@@ -14,6 +14,7 @@ enum {
         CLIENT_PROBLEM_MAX_BYTES = 256 << 10,
         CLIENT_INPUT_BYTES = 64 << 10,
         CLIENT_PATIENCE_MS = 10000,               /* with a daemon that has once been reached; documented in wasmcache.h */
+        CLIENT_BROKEN_MAX = 3,                    /* a daemon that ends whenever it is asked this is not asked for ever */
         CLIENT_PATIENCE_MAX_MS = 3600000,
 };
 
@@ -29,7 +30,7 @@ struct wasmcache {
 };
 
 /* patience.c: how long a call tries again, and when. */
-struct patience { int64_t deadline_ms; unsigned tries; };        /* deadline 0 = none */
+struct patience { int64_t deadline_ms; unsigned tries, broken; };        /* deadline 0 = none; broken: fresh connections that ended without an answer */
 bool patience_read_environment(int64_t *ret_patience_ms, bool *ret_is_set, struct error *err);
 struct patience patience_begin(int64_t patience_ms);
 /* Sleeps: as long as the daemon said, else a little longer each time. False, at once: that would be too late, or wasmcache_interrupt() came. */

@@ -1,5 +1,5 @@
 /*
- * How it goes: the request goes out in one piece over the kept connection; if that one turns out to have ended, once more over a new one (every route of the
+ * How it goes: the request goes out in one piece over the kept connection; if that one turns out to have ended, again over a new one (every route of the
  *              daemon may be asked twice). A daemon that says busy is asked again, as long as the call is patient.
  * How it fails: not reached = WASMCACHE_UNREACHABLE; an answer of 400 and more = WASMCACHE_REFUSED with the daemon's own words (RFC 9457) in the error.
  * How it ends: after the body's last byte the connection is kept unless the daemon said otherwise; after any failure it is closed.
@@ -67,7 +67,7 @@ int client_ask(struct wasmcache *cache, const struct client_request *request, st
                         return WASMCACHE_OK;
                 }
                 connection_close(cache);
-                if (!is_kept || problem.code != ERROR_NOT_FOUND)
+                if (problem.code != ERROR_NOT_FOUND || (!is_kept && (++patience->broken > CLIENT_BROKEN_MAX || !patience_wait(patience, cache, 0))))
                         return client_fail(err, WASMCACHE_UNREACHABLE, "%s: %s", cache->path, problem.text);
         }
 }
