@@ -80,6 +80,15 @@ static bool link_replace(struct store *store, const char *blob, const char *name
         return store_fail(store, err, failure, "cannot link modules/%s", name);
 }
 
+static bool link_refuse(struct store *store, const char *namespace, const char *name, int failure, struct error *err)
+{
+        struct stat info;
+        if (failure == EACCES && fstatat(store->modules_fd, namespace, &info, AT_SYMLINK_NOFOLLOW) == 0 && info.st_uid != geteuid())
+                return refuse(err, ERROR_INTERNAL, "store %s: modules/%s belongs to uid %u (made by a kubelet for a subPath?) and we, uid %u, cannot write there: "
+                              "give modules/ our group and mode 2775, remove that folder and restart its pods", store->root, namespace, info.st_uid, geteuid());
+        return store_fail(store, err, failure, "cannot link modules/%s", name);
+}
+
 bool handout_place(struct store *store, const char *namespace, const struct digest *module, struct error *err)
 {
         char name[HANDOUT_NAME_BYTES], blob[BLOB_NAME_BYTES];
@@ -98,7 +107,7 @@ bool handout_place(struct store *store, const char *namespace, const struct dige
                 break;
         }
         if (errno != EEXIST)
-                return err->code != ERROR_NONE ? false : store_fail(store, err, errno, "cannot link modules/%s", name);
+                return err->code != ERROR_NONE ? false : link_refuse(store, namespace, name, errno, err);
         if (identity_get(store->blobs_fd, blob, &ours) && identity_get(store->modules_fd, name, &theirs) && ours.inode == theirs.inode && ours.device == theirs.device)
                 return true;
         return link_replace(store, blob, name, err);

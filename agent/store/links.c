@@ -77,6 +77,23 @@ static bool link_remove(struct rebuild *rebuild, int folder_fd, const char *name
         return store_fail(rebuild->store, err, failure, "cannot remove a link that no lease holds");
 }
 
+/* A folder that a kubelet made for a subPath is root's: as long as others may only read and walk it, it is left as it is; whether we can write there shows when we have to. */
+static bool folder_let_in(struct rebuild *rebuild, const char *namespace, int fd, bool *ret_is_writable, struct error *err)
+{
+        struct stat info;
+        *ret_is_writable = true;
+        if (fchmod(fd, 0755) == 0)
+                return true;
+        int failure = errno;
+        if (failure != EPERM || fstat(fd, &info) != 0 || info.st_uid != 0 || (info.st_mode & 0557) != 0555)
+                return store_fail(rebuild->store, err, failure, "cannot open modules/%s to callers", namespace);
+        *ret_is_writable = faccessat(rebuild->store->modules_fd, namespace, W_OK | X_OK, AT_EACCESS) == 0;
+        if (!*ret_is_writable)
+                LOG_WARN("folder_not_writable", LOG_TEXT("folder", namespace),
+                         LOG_TEXT("detail", "modules/ of this namespace belongs to root: see \"Running as a DaemonSet\" in the README"));
+        return true;
+}
+
 static bool folder_check(struct rebuild *rebuild, const char *namespace, struct error *err)
 {
         int fd = openat(rebuild->store->modules_fd, namespace, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -89,8 +106,9 @@ static bool folder_check(struct rebuild *rebuild, const char *namespace, struct 
                 return store_fail(rebuild->store, err, failure, "cannot read modules/%s", namespace);
         }
 
-        bool is_good = fchmod(fd, 0755) == 0 || store_fail(rebuild->store, err, errno, "cannot open modules/%s to callers", namespace);
-        for (struct dirent *entry; is_good && (entry = readdir(folder)) != NULL;) {
+        bool is_writable = false;
+        bool is_good = folder_let_in(rebuild, namespace, fd, &is_writable, err);
+        for (struct dirent *entry; is_good && is_writable && (entry = readdir(folder)) != NULL;) {
                 if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
                         continue;
                 CLEANUP(cleanup_free) char *name = string_format("%s/%s", namespace, entry->d_name);

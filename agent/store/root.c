@@ -90,6 +90,12 @@ static bool root_lock(struct store *store, struct error *err)
         return true;
 }
 
+/* An operator may let our own group write in modules/, with the group handed down: a kubelet that mounts modules/<namespace> (subPath) before we made it makes it so, as root. */
+static bool mode_is_right(const struct stat *info, mode_t mode)
+{
+        return (info->st_mode & 07777) == mode || (mode == 0755 && (info->st_mode & 07777) == 02775 && info->st_gid == getegid());
+}
+
 static bool folder_open(struct store *store, const char *name, mode_t mode, int *ret_fd, struct error *err)
 {
         if (mkdirat(store->root_fd, name, mode) != 0 && errno != EEXIST)
@@ -104,7 +110,7 @@ static bool folder_open(struct store *store, const char *name, mode_t mode, int 
                 return store_fail(store, err, errno, "cannot stat %s", name);
         if (info.st_dev != root.st_dev)
                 return refuse(err, ERROR_INTERNAL, "store %s: %s is on another file system; hard links need one", store->root, name);
-        if ((info.st_mode & 07777) != mode && fchmod(fd, mode) != 0 && errno != EROFS)
+        if (!mode_is_right(&info, mode) && fchmod(fd, mode) != 0 && errno != EROFS)
                 return store_fail(store, err, errno, "cannot give %s the mode %04o", name, mode);
         return true;
 }
