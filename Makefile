@@ -84,7 +84,7 @@ FUZZ_BIN   := $(patsubst %.c,$(B)/%,$(FUZZ_SRC))
 BENCH_BIN  := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 CRASH_BIN  := $(patsubst %.c,$(B)/%,$(CRASH_SRC))
 
-.PHONY: all programs tests test unit flow fuzz-replay e2e crash asan tsan valgrind lint bench fuzz coverage coverage-trust mutation install uninstall clean help compile_commands.json print-version interop manuals
+.PHONY: all programs tests test unit flow fuzz-replay e2e crash asan tsan valgrind lint bench fuzz coverage coverage-trust mutation install uninstall clean help compile_commands.json print-version interop manuals image
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -218,6 +218,10 @@ compile_commands.json:          ## for clangd
 
 # ---- installation
 BASH_COMPLETIONS := $(PREFIX)/share/bash-completion/completions
+IMAGE := $(BUILD)/wasmcached-$(VERSION).oci.tar
+image:                          ## container image as an OCI layout, without a container engine: build/wasmcached-VERSION.oci.tar
+	$(Q)$(MAKE) --no-print-directory VARIANT=release programs
+	$(Q)tools/image/build --programs $(BUILD)/release --version $(VERSION) --output $(IMAGE)
 manuals: $(B)/wasmcached.yaml.5
 $(B)/wasmcached.yaml.5: $(B)/wasmcached
 	$(Q)$(B)/wasmcached --print-manual > $@
