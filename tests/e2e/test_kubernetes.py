@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import kube_schema
-from e2e_daemon import DAEMON, SOURCE
+from e2e_daemon import DAEMON, SOURCE, await_true
 
 FOLDER = pathlib.Path(SOURCE) / 'tools' / 'kubernetes'
 FILES = sorted(path.relative_to(FOLDER) for path in FOLDER.rglob('*.yaml'))
@@ -198,9 +198,12 @@ def test_pods_mount_their_own_folder_only(path):
         assert container['env'][0] == {'name': 'POD_NAMESPACE', 'valueFrom': {'fieldRef': {'fieldPath': 'metadata.namespace'}}}
         assert volumes[mounts['/run/wasmcached']['name']] == '/run/wasmcached'
         environment = {item['name']: item.get('value') for item in container['env']}
-        shared = environment['WASMCACHED_SOCKET'].replace('/run/wasmcached', '/run/wasmcached' + ('' if path.endswith('pod.yaml') else '/default'))
-        assert mounts['/run/wasmcached'].get('subPathExpr') == (None if path.endswith('pod.yaml') else '$(POD_NAMESPACE)')
-        assert shared in [listener['path'] for listener in (overlay if path.endswith('pod.yaml') else base)['listeners']]
+        is_fixed = path.endswith('pod-fixed.yaml')
+        namespace = one(path, 'Pod')['metadata']['namespace']
+        on_node = environment['WASMCACHED_SOCKET'].replace('/run/wasmcached', '/run/wasmcached/' + namespace) if is_fixed else environment['WASMCACHED_SOCKET']
+        assert mounts['/run/wasmcached'].get('subPathExpr') == ('$(POD_NAMESPACE)' if is_fixed else None)
+        listener, = [listener for listener in (base if is_fixed else overlay)['listeners'] if listener['path'] == on_node]
+        assert (listener['identity'], listener.get('namespace')) == (('fixed', namespace) if is_fixed else ('pod', None))
         assert environment['WASMCACHED_PATIENCE'] == '60s'
 
 
@@ -224,6 +227,7 @@ def test_the_daemon_reads_the_example(make_daemon):
     (folder / 'secret.yaml').write_text(yaml.safe_dump(one('example/secret.yaml', 'Secret')))
     daemon.configure(manifests=str(folder), network={'block': ['0.0.0.0/0', '::/0']})
     daemon.start()
+    await_true(lambda: daemon.ask('GET', '/readyz', to='admin').status == 200, 30, 'the reading of the folder')
     read = daemon.ask('GET', '/v1/resources', to='admin').json['resources']
     assert [(item['kind'], item['namespace'], item['name'], item['state'], item['problems']) for item in read] == [('WasmPlugin', 'team-a', 'authz', 'accepted', [])]
     chain = daemon.ask('GET', '/v1/plugins?namespace=team-a&label=app=web', to='admin').json['plugins']
