@@ -234,6 +234,18 @@ def test_the_daemon_reads_the_example(make_daemon):
     assert [(plugin['name'], plugin['phase']) for plugin in chain] == [('authz', 'AUTHZ')]
 
 
+def test_readme():
+    """What its section names is there, with the same numbers."""
+    section = re.search(r'## Running as a DaemonSet\n(.*?)\n## ', (pathlib.Path(SOURCE) / 'README.md').read_text(), re.S)[1]
+    for path in re.findall(r'tools/(?:kubernetes|image)[A-Za-z0-9/.-]*', section):
+        assert (pathlib.Path(SOURCE) / path).exists(), path
+    for path in re.findall(r'`((?:example|components)/[a-z.-]+)`', section):
+        assert (FOLDER / path).exists(), path
+    first, = SPEC['initContainers']
+    for text in (str(UID), '2775', str(AGENT['ports'][0]['containerPort']), *first['securityContext']['capabilities']['add'], AGENT['resources']['requests']['memory'], SPEC['priorityClassName'], 'WASMCACHED_PATIENCE'):
+        assert text in section, text
+
+
 # ---- by the real tools, where they are
 @pytest.mark.skipif(not shutil.which('kubectl'), reason='kubectl is not installed')
 @pytest.mark.parametrize('path, host_pid', [('.', None), ('overlays/identity-pod', True)])
