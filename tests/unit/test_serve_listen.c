@@ -1,5 +1,6 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include "serve_rig.h"
 
 /* Here all runs in the test's own thread: nobody has to answer. */
@@ -288,6 +289,60 @@ static void test_tcp_answers(void **state)
         assert_int_equal(strncmp(client.text, "HTTP/1.1 200", 12), 0);
 }
 
+/* Connected, silent when listening ends; then it asks, and is answered. */
+struct late { struct place *place; struct loop_timer *timer; atomic_int step; int fd; };
+
+static void late_look(void *arg)
+{
+        struct late *late = arg;
+        struct serve_stats stats;
+
+        serve_get_stats(late->place->serve, &stats);
+        if (late->step == 0 && stats.open == 1) {
+                serve_stop_listening(late->place->serve);
+                assert_false(serve_is_quiet(late->place->serve));
+                assert_false(answers(late->place->path));
+                late->step = 1;
+        } else if (late->step == 2 && serve_is_quiet(late->place->serve)) {
+                assert_int_equal(stats.open, 1);
+                loop_timer_cancel(&late->timer);
+                loop_stop(late->place->loop);
+        }
+}
+
+static void *late_main(void *arg)
+{
+        struct late *late = arg;
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        char got[13] = "";
+
+        memcpy(address.sun_path, late->place->path, strlen(late->place->path));
+        late->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(late->fd, (struct sockaddr *)&address, sizeof address), 0);
+        while (late->step == 0)
+                usleep(1000);
+        client_say(late->fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_int_equal(recv(late->fd, got, 12, MSG_WAITALL), 12);
+        assert_string_equal(got, "HTTP/1.1 200");
+        late->step = 2;
+        return NULL;
+}
+
+static void test_stop_listening(void **state)
+{
+        struct late late = { .place = *state, .fd = -1 };
+        struct error err = { 0 };
+        pthread_t thread;
+
+        assert_true(serve_is_quiet(late.place->serve));
+        assert_true(serve_listen_unix(late.place->serve, late.place->path, 0600, late.place, &err));
+        late.timer = loop_timer_start(late.place->loop, 1, 1, late_look, &late);
+        pthread_create(&thread, NULL, late_main, &late);
+        loop_run(late.place->loop);
+        pthread_join(thread, NULL);
+        close(late.fd);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -301,6 +356,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_tcp, open_place, close_place),
                 cmocka_unit_test_setup_teardown(test_tcp_in_use, open_place, close_place),
                 cmocka_unit_test_setup_teardown(test_tcp_answers, open_place, close_place),
+                cmocka_unit_test_setup_teardown(test_stop_listening, open_place, close_place),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
