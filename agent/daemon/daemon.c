@@ -29,7 +29,7 @@
 #include "daemon.h"
 #include "reload.h"
 
-enum { WORKERS_EXTRA = 6, STOP_GRACE_MS = 500, DRAIN_MS = 300, DRAIN_LOOK_MS = 5 };           /* workers besides pull slots: links, leases, secrets, scrub, operators */
+enum { WORKERS_EXTRA = 6, STOP_GRACE_MS = 500 };           /* workers besides pull slots: links, leases, secrets, scrub, operators */
 
 struct daemon {
         const char *config_path;
@@ -46,10 +46,11 @@ struct daemon {
         struct serve *serve;
         struct api_listener *tags;
         struct loop_signal *signals[3];
-        struct loop_timer *watchdog, *drain;
-        int64_t drain_deadline_ms;
+        struct loop_timer *watchdog;
         unsigned open_parts;                               /* of modules, manifests and serve, while stopping */
         bool is_stopping;
+        struct loop_timer *drain;                          /* while stopping, until who has connected is answered */
+        int64_t drain_deadline_ms;
 };
 
 /* No core with secrets in it, no ptrace by the same user, few arenas (threads come and go with pulls), many descriptors. */
@@ -153,6 +154,8 @@ static void parts_close(struct daemon *daemon)
         if (daemon->serve)
                 serve_close(daemon->serve, STOP_GRACE_MS, part_closed, daemon);
 }
+
+enum { DRAIN_MS = 300, DRAIN_LOOK_MS = 5 };
 
 /* A connection that was accepted is ours to answer: behind a socket that systemd holds, whoever comes later waits for the next daemon, and nobody is refused. */
 static void drain(void *arg)
