@@ -11,8 +11,10 @@ import subprocess
 import tarfile
 
 import pytest
+import requests
+import yaml
 
-from e2e_daemon import BUILD, SOURCE, Daemon, ask, await_true
+from e2e_daemon import BUILD, SOURCE, Daemon, ask, await_true, free_port
 from e2e_images import push
 from e2e_servers import Registry, run
 
@@ -241,3 +243,45 @@ def test_pull_over_tls_from_its_root(root, authority, start_server, tmp_path):
             assert ran.returncode == 0 and ran.stdout.strip() == got['path'], ran.stderr
         finally:
             assert daemon.stop() == 0, daemon.told()
+
+
+def test_as_the_daemonset_runs_it(root, registry, tmp_path, world):
+    """A read-only root, no capability, and only the mounts of tools/kubernetes, with its configuration: but for the API server, which is not here."""
+    if not shutil.which('unshare') or subprocess.run(['unshare', '--mount', 'true'], capture_output=True, check=False).returncode:
+        pytest.skip('mount namespaces cannot be made here')
+    with open(os.path.join(SOURCE, 'tools/kubernetes/base/config.yaml'), encoding='utf-8') as stream:
+        config = yaml.safe_load(stream)
+    del config['kubernetes']
+    port = free_port()
+    config['metrics'] = {'address': f'127.0.0.1:{port}'}
+    node = os.path.join(world, 'node')
+    mounts = {'run': 'run/wasmcached', 'store': 'var/lib/wasmcached', 'admin': 'run/wasmcached-admin', 'config': 'etc/wasmcached'}
+    for name, place in mounts.items():
+        os.makedirs(os.path.join(node, name))
+        os.makedirs(os.path.join(root, place), exist_ok=True)
+        os.chown(os.path.join(node, name), UID, UID)
+    with open(os.path.join(node, 'config', 'config.yaml'), 'w', encoding='utf-8') as stream:
+        yaml.safe_dump(config, stream)
+    binds = ' && '.join(f'mount --bind "$1/{name}" "$0/{place}"' for name, place in mounts.items())
+    script = f'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && {binds} && exec chroot --userspec={UID}:{UID} "$0" /usr/sbin/wasmcached --config /etc/wasmcached/config.yaml'
+    repository, _, module = push(registry)
+    with open(tmp_path / 'log', 'ab') as log:
+        process = subprocess.Popen(['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, root, node], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        agent = os.path.join(node, 'run/default/agent.sock')
+
+        def is_up():
+            assert process.poll() is None, (tmp_path / 'log').read_text()
+            return os.path.exists(agent) and os.path.exists(os.path.join(node, 'admin/admin.sock'))
+        await_true(is_up, 30, 'the sockets')
+        got = ask(agent, 'POST', '/v1/modules', {'url': registry.ref(repository)})
+        assert got.status == 200 and got.json['path'] == f"/modules/{got.json['sha256']}.wasm", got
+        with open(os.path.join(node, 'store/modules/default', os.path.basename(got.json['path'])), 'rb') as stream:
+            assert stream.read() == module
+        for path in ('/healthz', '/readyz', '/metrics'):
+            assert requests.get(f'http://127.0.0.1:{port}{path}', timeout=30).status_code == 200
+        with open(f'/proc/{process.pid}/status', encoding='ascii') as stream:
+            assert re.search(r'^CapEff:\t0+$', stream.read(), re.M)
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0, (tmp_path / 'log').read_text()
