@@ -1,6 +1,7 @@
 """tools/kubernetes on a real Kubernetes API: every object accepted as it stands, the service account's rights, and the daemon under that account, from an applied WasmPlugin to the file in its pod's folder."""
 import copy
 import json
+import os
 import pathlib
 import subprocess
 import time
@@ -100,11 +101,12 @@ def test_rights(applied, verb, resource, namespace, name):
 
 # ---- the daemon as that account
 @pytest.fixture
-def agent(applied, modules, tmp_path, daemon):
-    """The daemon with the rights of its pod, on node-a; the registry wants the login of the example's Secret."""
-    manual = subprocess.run([peers.BUILD / 'wasmcached', '--print-manual'], capture_output=True, text=True, check=True).stdout
-    if 'kubernetes.events' not in manual and 'events' not in manual.split('kubernetes', 1)[-1]:
-        pytest.skip('this build does not read plugins from the Kubernetes API')
+def tenant(applied, modules, tmp_path):
+    """The example's plugin at a registry that wants the login of the example's Secret: (plugin, registry)."""
+    (tmp_path / 'probe.yaml').write_text('kubernetes: {mode: in-cluster, events: true}\n')
+    probed = subprocess.run([peers.BUILD / 'wasmcached', '--check-config', '--config', tmp_path / 'probe.yaml'], capture_output=True, text=True, check=False)
+    if probed.returncode:
+        pytest.skip(f'this build does not read plugins from the Kubernetes API: {probed.stderr.strip()}')
     folder = tmp_path / 'registry'
     folder.mkdir()
     opened = peers.docker_registry(folder)
@@ -114,20 +116,34 @@ def agent(applied, modules, tmp_path, daemon):
     opened.stop()
     (folder / 'htpasswd').write_text(subprocess.run(['htpasswd', '-Bbn', '-C', '4', *LOGIN], check=True, capture_output=True, text=True).stdout)
     registry = peers.docker_registry(folder, auth=f'auth: {{htpasswd: {{realm: t, path: "{folder / "htpasswd"}"}}}}\n', port=opened.port)
-    token = applied.kubectl('create', 'token', 'wasmcached', '-n', 'wasmcached-system', '--duration', '1h').strip()
-    config = applied.write_kubeconfig('wasmcached', token)
     secret = {'apiVersion': 'v1', 'kind': 'Secret', 'type': 'kubernetes.io/dockerconfigjson', 'metadata': {'name': 'registry-login', 'namespace': 'team-a'},
               'stringData': {'.dockerconfigjson': json.dumps(peers.docker_config(registry.host, ':'.join(LOGIN)))}}
     plugin = yaml.safe_load((FOLDER / 'example' / 'wasmplugin.yaml').read_text())
     plugin['spec']['url'] = f'oci://{ref}'
     applied.apply(secret, plugin)
-    one = daemon(f'kubernetes: {{mode: kubeconfig, kubeconfig: {config}, node: node-a}}\npull: {{negative_time: 0s}}\n')
-    yield one, plugin, secret
+    yield plugin, registry
     registry.stop()
 
 
+def token(cluster):
+    return cluster.kubectl('create', 'token', 'wasmcached', '-n', 'wasmcached-system', '--duration', '1h').strip()
+
+
+@pytest.fixture
+def agent(applied, tenant, daemon):
+    """The daemon with the rights of its pod, on node-a."""
+    config = applied.write_kubeconfig('wasmcached', token(applied))
+    one = daemon(f'kubernetes: {{mode: kubeconfig, kubeconfig: {config}, node: node-a}}\npull: {{negative_time: 0s}}\n')
+    yield one, tenant[0]
+    assert 'forbidden' not in one.log.read_text().lower()          # no right was missing
+
+
 def chain(agent):
-    connection = peers.UnixConnection(agent.folder / 'admin.sock')
+    return chain_at(agent.folder / 'admin.sock')
+
+
+def chain_at(socket):
+    connection = peers.UnixConnection(socket)
     connection.request('GET', '/v1/plugins?namespace=team-a&label=app=web')
     answer = connection.getresponse()
     body = json.loads(answer.read())
@@ -142,7 +158,7 @@ def state(agent, wanted):
 
 def test_from_plugin_to_file(applied, agent, modules):
     """Applied, served; broken, told, and what was there stays; repaired, the new one."""
-    one, plugin, _ = agent
+    one, plugin = agent
     ready = await_true(lambda: state(one, 'ready'), 'the plugin')
     assert ready['sha256'] == peers.sha256(modules['small'].read_bytes()) and pathlib.Path(ready['path']).read_bytes() == modules['small'].read_bytes()
     assert pathlib.Path(ready['path']).parent.name == 'team-a'
@@ -159,7 +175,7 @@ def test_from_plugin_to_file(applied, agent, modules):
 
 
 def test_what_was_served_outlives_the_api(applied, agent):
-    one, _, _ = agent
+    one, _ = agent
     await_true(lambda: state(one, 'ready'), 'the plugin')
     applied.stop('kube-apiserver')
     try:
@@ -171,3 +187,53 @@ def test_what_was_served_outlives_the_api(applied, agent):
         await_true(lambda: state(one, 'ready'), 'what was known before the restart')
     finally:
         applied.start_api()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='needs root, to change the root and to make mounts')
+def test_the_image_in_its_pod(applied, tenant, modules, tmp_path, work):
+    """As a kubelet starts it: the image's read-only root, the ConfigMap that kustomize made, the mounts, a service account's files, the environment of a pod, and the first container before."""
+    uid, root, node = 60837, work / 'image-root', work / 'image-node'
+    version = subprocess.run(['make', '-s', '-C', peers.SOURCE, 'print-version'], check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run([peers.SOURCE / 'tools/image/build', '--programs', peers.BUILD, '--version', version, '--root', root], check=True)
+    made = built(applied, '.')
+    pod = next(one for one in made if one['kind'] == 'DaemonSet')['spec']['template']['spec']
+    config = yaml.safe_load(next(one for one in made if one['kind'] == 'ConfigMap')['data']['config.yaml'])
+    config['metrics']['address'] = f'127.0.0.1:{peers.free_port()}'
+    mounts = {mount['name']: mount['mountPath'] for mount in pod['containers'][0]['volumeMounts']} | {'account': '/run/secrets/kubernetes.io/serviceaccount', 'dev': '/dev'}
+    for name, place in mounts.items():
+        (node / name).mkdir(parents=True)
+        (root / place[1:]).mkdir(parents=True, exist_ok=True)
+    (node / 'admin').chmod(0o777)
+    (node / 'config' / 'config.yaml').write_text(yaml.safe_dump(config))
+    (node / 'account' / 'token').write_text(token(applied))
+    (node / 'account' / 'namespace').write_text('wasmcached-system')
+    (node / 'account' / 'ca.crt').write_bytes((applied.pki / 'ca.crt').read_bytes())
+    kubelet_made = node / 'store' / 'modules' / 'team-a'          # a pod came first
+    (node / 'store' / 'modules').mkdir()
+    folders = {'/node/run': node / 'run', '/node/store': node / 'store', '/node/modules': node / 'store' / 'modules'}
+    subprocess.run(['setpriv', '--bounding-set', '-all,+chown,+fowner,+fsetid', '--inh-caps', '-all', *[str(folders.get(word, word)) for word in pod['initContainers'][0]['command']]], check=True)
+    kubelet_made.mkdir()
+    kubelet_made.chmod((node / 'store' / 'modules').stat().st_mode & 0o7777)
+    binds = ' && '.join(f'mount --bind {"/dev" if name == "dev" else f"$1/{name}"} "$0{place}"' for name, place in mounts.items())
+    script = f'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && {binds} && exec chroot --userspec={uid}:{uid} "$0" /usr/sbin/wasmcached "$2" "$3"'
+    log = tmp_path / 'image.log'
+    with open(log, 'wb') as stream:
+        process = subprocess.Popen(['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, root, node, *pod['containers'][0]['args']], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+                                   env={'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'NODE_NAME': 'node-a', 'KUBERNETES_SERVICE_HOST': '127.0.0.1', 'KUBERNETES_SERVICE_PORT': str(applied.port)})
+    try:
+        def ready():
+            assert process.poll() is None, log.read_text()
+            if not (node / 'admin' / 'admin.sock').exists():
+                return None
+            found = chain_at(node / 'admin' / 'admin.sock')
+            return found[0] if [plugin['state'] for plugin in found] == ['ready'] else None
+        await_true(ready, f'the plugin ({log})')
+        connection = peers.UnixConnection(node / 'run' / 'team-a' / 'agent.sock')
+        connection.request('GET', '/v1/plugins?label=app=web')
+        told = json.loads(connection.getresponse().read())['plugins'][0]
+        connection.close()
+        assert told['path'] == f"/modules/{told['sha256']}.wasm" and (kubelet_made / f"{told['sha256']}.wasm").read_bytes() == modules['small'].read_bytes()
+        assert 'forbidden' not in log.read_text().lower()
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0, log.read_text()
