@@ -143,6 +143,7 @@ static const struct metric metrics[] = {
         { "plugins", GAUGE, "", FAMILY, 0, put_plugins, "Plugins that workloads need, by state; each namespace that needs one counts." },
         { "plugin_workloads", GAUGE, "", AT(SIZE, keeper.workloads), "Workloads that asked for their chain within the last hour." },
         { "plugin_pods", GAUGE, "", AT(SIZE, keeper.pods), "Pods of this node that sources name." },
+        { "plugin_sources_lost", GAUGE, "", AT(SIZE, keeper.troubles), "Watches of the Kubernetes API that are broken; what they gave before stays in force." },
         { "plugin_pulls", COUNTER, "", AT(U64, keeper.pulled), "Modules of plugins that were pulled or revalidated." },
         { "plugin_failures", COUNTER, "", AT(U64, keeper.failed), "Modules of plugins that could not be had; each try counts." },
         { "fetch_requests", COUNTER, "", AT(U64, fetch.requests), "HTTP requests to registries and servers." },

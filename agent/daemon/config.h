@@ -46,7 +46,7 @@ struct config {
                 bool require_top_level_signature;
                 struct config_require *require; size_t require_count;
         } trust;
-        struct { int64_t mode; const char *kubeconfig, *node, *token_audience, *root_namespace; } kubernetes;
+        struct { int64_t mode; const char *kubeconfig, *node, *token_audience, *root_namespace; bool events; } kubernetes;
         const char *manifests;
         struct { int64_t level, format; } log;              /* enum log_level, enum log_format */
         struct { int64_t body_bytes, headers_bytes, connections, connections_per_peer, waiters, waiting_per_peer, idle_timeout_ms, write_timeout_ms; } limits;
@@ -84,9 +84,9 @@ void config_to_fetch_options(struct config *config, struct fetch_options *ret_op
 void config_to_registry_options(struct config *config, struct registry_options *ret_options);
 /* Borrows the trust, which config_load_trust() read. */
 void config_to_modules_options(struct config *config, const struct modules_trust *trust, struct modules_options *ret_options);
-/* False: mode off. */
-bool config_to_kube_options(const struct config *config, struct kube_options *ret_options);
 void config_to_keeper_options(const struct config *config, struct keeper_options *ret_options);
+/* False: kubernetes.mode is off. */
+bool config_to_kube_options(const struct config *config, struct kube_options *ret_options);
 /* Reads the key files that `trust:` names. Blocks. ERROR_NOT_FOUND: a file is absent; else ERROR_BAD_REQUEST; option and file named. */
 bool config_load_trust(const struct config *config, struct modules_trust *ret_trust, struct error *err);
 void config_trust_fini(struct modules_trust *trust);

@@ -3,6 +3,7 @@
  * How it fails: like any option: file, line of the key where it is known, key, what to change.
  * How it ends: the config holds effective values only.
  */
+#include <stdlib.h>
 #include <string.h>
 #include "option.h"
 
@@ -99,12 +100,23 @@ static bool check_providers(const struct option_place *place, const struct value
 
 static bool check_kubernetes(const struct option_place *place, const struct value *document, struct error *err)
 {
-        const struct config *config = place->config;
+        struct config *config = place->config;
+        const char *node = config->kubernetes.mode != CONFIG_KUBERNETES_OFF && !*config->kubernetes.node ? getenv("NODE_NAME") : NULL;
         bool by_file = config->kubernetes.mode == CONFIG_KUBERNETES_KUBECONFIG;
         struct option_place at = { place->config, place->file, "kubernetes.kubeconfig", find_line(document, by_file ? "kubernetes.mode" : "kubernetes.kubeconfig") };
         if (by_file && !*config->kubernetes.kubeconfig)
                 return option_refuse(&at, err, "missing; kubernetes.mode kubeconfig needs the file's path");
-        return by_file || !*config->kubernetes.kubeconfig || option_refuse(&at, err, "has a meaning only with kubernetes.mode kubeconfig; set that, or leave the file out");
+        if (!by_file && *config->kubernetes.kubeconfig)
+                return option_refuse(&at, err, "has a meaning only with kubernetes.mode kubeconfig; set that, or leave the file out");
+        if (*config->kubernetes.node && !string_is_dns(config->kubernetes.node, 253, true)) {
+                at = (struct option_place){ config, place->file, "kubernetes.node", find_line(document, "kubernetes.node") };
+                return option_refuse(&at, err, "\"%s\" is no name of a node; allowed: a-z, 0-9, '-' and '.'", config->kubernetes.node);
+        }
+        if (node && !string_is_dns(node, 253, true))
+                return refuse(err, ERROR_BAD_REQUEST, "the environment variable NODE_NAME (for kubernetes.node) is no name of a node: a-z, 0-9, '-' and '.' only");
+        if (node)
+                config->kubernetes.node = config_keep(config, string_copy(node));
+        return true;
 }
 
 bool config_check(const struct option_place *place, const struct value *document, struct error *err)

@@ -118,17 +118,20 @@ void config_to_modules_options(struct config *config, const struct modules_trust
         };
 }
 
-bool config_to_kube_options(const struct config *config, struct kube_options *ret_options)
-{
-        bool by_file = config->kubernetes.mode == CONFIG_KUBERNETES_KUBECONFIG;
-        *ret_options = (struct kube_options){ .mode = by_file ? KUBE_KUBECONFIG : KUBE_IN_CLUSTER, .kubeconfig = by_file ? config->kubernetes.kubeconfig : NULL };
-        return config->kubernetes.mode != CONFIG_KUBERNETES_OFF;
-}
-
 void config_to_keeper_options(const struct config *config, struct keeper_options *ret_options)
 {
         *ret_options = (struct keeper_options){ .root_namespace = config->kubernetes.root_namespace, .node = config->kubernetes.node, .pulls_ahead = config->pull.ahead,
                 .waiting_max = (unsigned)(config->limits.waiters + 1) / 2 };
+}
+
+bool config_to_kube_options(const struct config *config, struct kube_options *ret_options)
+{
+        *ret_options = (struct kube_options){
+                .mode = config->kubernetes.mode == CONFIG_KUBERNETES_KUBECONFIG ? KUBE_KUBECONFIG : KUBE_IN_CLUSTER,
+                .kubeconfig = config->kubernetes.kubeconfig,
+                .connect_timeout_ms = config->pull.connect_timeout_ms,
+        };
+        return config->kubernetes.mode != CONFIG_KUBERNETES_OFF;
 }
 
 void config_to_listener(const struct config_listener *listener, struct api_listener *ret_listener)

@@ -1,5 +1,6 @@
 /*
- * How it goes: configuration, loop, store, transport, modules, keeper, manifests, api, serve, listeners; then the loop runs. Each start_… step is undone by its line in stop.
+ * How it goes: configuration, loop, store, transport, modules, keeper, manifests, cluster, api, serve, listeners; then the loop runs. Each start_… step is undone
+ *              by its line in stop.
  * How it fails: a step that fails is logged with what it said, what was started is stopped in reverse, and the exit code tells the kind.
  * How it ends: a first SIGTERM closes listeners, answers who has already connected, then waiters, saves leases and lets the loop run empty; a second one ends the process at once
  *              (the store survives that).
@@ -18,9 +19,10 @@
 #include <wasmcached/api.h>
 #include <wasmcached/credential.h>
 #include <wasmcached/fetch.h>
+#include <wasmcached/kube.h>
 #include <wasmcached/loop.h>
 #include <wasmcached/module.h>
-#include <wasmcached/kube.h>
+#include <wasmcached/plugin/cluster.h>
 #include <wasmcached/plugin/manifests.h>
 #include <wasmcached/registry.h>
 #include <wasmcached/serve.h>
@@ -30,6 +32,7 @@
 #include "reload.h"
 
 enum { WORKERS_EXTRA = 6, STOP_GRACE_MS = 500 };           /* workers besides pull slots: links, leases, secrets, scrub, operators */
+enum { SECRETS_GRACE_MS = 24 * 3600 * 1000 };             /* for how long Secrets that were read count while the Kubernetes API cannot be asked */
 
 struct daemon {
         const char *config_path;
@@ -37,17 +40,19 @@ struct daemon {
         struct reload reload;
         struct loop *loop;
         struct store *store;
-        struct modules *modules;
-        struct kube *kube;
+        struct kube *kube;                                 /* NULL, as kube_secrets and cluster: kubernetes.mode is off */
+        struct kube_secrets *kube_secrets;
         struct kube_reviews *reviews;
+        struct modules *modules;
         struct keeper *keeper;
         struct manifests *manifests;
+        struct cluster *cluster;
         struct api *api;
         struct serve *serve;
         struct api_listener *tags;
         struct loop_signal *signals[3];
         struct loop_timer *watchdog;
-        unsigned open_parts;                               /* of modules, manifests and serve, while stopping */
+        unsigned open_parts;                               /* of modules, manifests, cluster and serve, while stopping */
         bool is_stopping;
         struct loop_timer *drain;                          /* while stopping, until who has connected is answered */
         int64_t drain_deadline_ms;
@@ -87,6 +92,8 @@ static bool reload_apply(void *arg, struct reload *result, struct error *err)
         if (daemon->is_stopping)
                 return refuse(err, ERROR_BUSY, "the daemon is stopping; the configuration stays as it was");
         transport_to_modules_options(result->next, &result->transport, &modules_options);
+        modules_options.kube = daemon->kube;
+        modules_options.kube_secrets = daemon->kube_secrets;
         if (!modules_reload(daemon->modules, result->transport.fetch, result->transport.registry, &modules_options, err))
                 return false;
         result->transport.registry = NULL;
@@ -143,11 +150,13 @@ static void reload_idle(void *arg)
 /* Everything that exists, in reverse; part_closed() for each that takes time. */
 static void parts_close(struct daemon *daemon)
 {
-        daemon->open_parts = 1u + daemon->reload.is_running + (daemon->manifests != NULL) + (daemon->serve != NULL);
+        daemon->open_parts = 1u + daemon->reload.is_running + (daemon->manifests != NULL) + (daemon->cluster != NULL) + (daemon->serve != NULL);
         if (daemon->api)
                 api_close(daemon->api);
         if (daemon->manifests)
                 manifests_close(daemon->manifests, part_closed, daemon);
+        if (daemon->cluster)
+                cluster_close(daemon->cluster, part_closed, daemon);
         if (daemon->keeper)
                 keeper_close(daemon->keeper);
         modules_close(daemon->modules, part_closed, daemon);
@@ -269,6 +278,21 @@ static bool start_store(struct daemon *daemon, struct error *err)
         return true;
 }
 
+/* Only its configuration is read: the server need not be there yet. */
+static bool start_kube(struct daemon *daemon, struct error *err)
+{
+        struct kube_options options;
+        struct kube_secrets_options secrets = { .grace_ms = SECRETS_GRACE_MS };
+
+        if (!config_to_kube_options(daemon->first, &options))
+                return true;
+        if (!kube_new(&options, &daemon->kube, err))
+                return false;
+        daemon->kube_secrets = kube_secrets_new(&secrets);
+        daemon->reviews = kube_reviews_new(daemon->first->kubernetes.token_audience, NULL);
+        return true;
+}
+
 static bool start_modules(struct daemon *daemon, struct error *err)
 {
         CLEANUP(transport_fini) struct transport transport = { 0 };
@@ -277,21 +301,11 @@ static bool start_modules(struct daemon *daemon, struct error *err)
         if (!transport_init(daemon->first, &transport, err))
                 return false;
         transport_to_modules_options(daemon->first, &transport, &options);
+        options.kube = daemon->kube;
+        options.kube_secrets = daemon->kube_secrets;
         if (!modules_new(daemon->loop, daemon->store, transport.fetch, transport.registry, &options, &daemon->modules, err))
                 return false;
         transport.registry = NULL;
-        return true;
-}
-
-static bool start_kube(struct daemon *daemon, struct error *err)
-{
-        struct kube_options options;
-
-        if (!config_to_kube_options(daemon->first, &options))
-                return true;
-        if (!kube_new(&options, &daemon->kube, err))
-                return false;
-        daemon->reviews = kube_reviews_new(daemon->first->kubernetes.token_audience, NULL);
         return true;
 }
 
@@ -306,6 +320,11 @@ static void start_plugins(struct daemon *daemon)
         daemon->keeper = keeper_new(&options);
         if (*config->manifests)
                 daemon->manifests = manifests_new(&(struct manifests_options){ daemon->loop, daemon->modules, daemon->keeper, config->manifests });
+        if (!daemon->kube)
+                return;
+        CLEANUP(cleanup_free) char *folder = string_format("%s/cluster", config->store.root);
+        daemon->cluster = cluster_new(&(struct cluster_options){ .loop = daemon->loop, .modules = daemon->modules, .keeper = daemon->keeper, .kube = daemon->kube,
+                .node = config->kubernetes.node, .writes_events = config->kubernetes.events, .folder = folder });
 }
 
 static bool start_serve(struct daemon *daemon, struct error *err)
@@ -356,6 +375,7 @@ static void tear_down(struct daemon *daemon)
                 api_free(&daemon->api);
         }
         manifests_free(&daemon->manifests);
+        cluster_free(&daemon->cluster);
         keeper_free(&daemon->keeper);
         if (daemon->modules)
                 modules_free(&daemon->modules);
@@ -363,6 +383,7 @@ static void tear_down(struct daemon *daemon)
                 store_close(&daemon->store);
         if (daemon->loop)
                 loop_free(&daemon->loop);
+        kube_secrets_free(&daemon->kube_secrets);
         kube_reviews_free(&daemon->reviews);               /* jobs of reviews are over now */
         kube_free(&daemon->kube);
         free(daemon->tags);
@@ -386,15 +407,15 @@ static enum daemon_exit start(struct daemon *daemon)
                 return failed("configuration", &err, DAEMON_EXIT_USAGE);
         daemon->running = daemon->first;
         config_apply_log(daemon->first);
-        if (!loop_new((unsigned)daemon->first->pull.slots + WORKERS_EXTRA, &daemon->loop, &err))
+        if (!start_kube(daemon, &err))
+                return failed("kubernetes", &err, err.code == ERROR_BAD_REQUEST ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILED);
+        if (!loop_new((unsigned)daemon->first->pull.slots + WORKERS_EXTRA + (daemon->kube ? CLUSTER_WORKERS : 0), &daemon->loop, &err))
                 return failed("loop", &err, DAEMON_EXIT_FAILED);
         if (!start_store(daemon, &err))
                 return failed("store", &err, err.code == ERROR_BUSY ? DAEMON_EXIT_STORE_IN_USE : DAEMON_EXIT_FAILED);
         if (!start_modules(daemon, &err))
                 return failed("modules", &err, err.code == ERROR_BAD_REQUEST ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILED);        /* a file that the configuration names */
         start_reload(daemon);
-        if (!start_kube(daemon, &err))
-                return failed("kubernetes", &err, err.code == ERROR_BAD_REQUEST ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILED);
         start_plugins(daemon);
         if (!start_serve(daemon, &err))
                 return failed("listeners", &err, DAEMON_EXIT_FAILED);

@@ -115,11 +115,14 @@ const struct option option_table[] = {
         { "trust.require[].identity", OPTION_WORD, REQUIRE(identity), OPTION_RELOAD, "ignore", 0, 0, "ignore|repository|exact",
           "How the name in the signature is compared with the one asked for: repository (host/path), exact (tag too). Only format simple has one." },
         { "kubernetes.mode", OPTION_WORD, AT(kubernetes.mode), 0, "off", 0, 0, "off|in-cluster|kubeconfig",
-          "How the Kubernetes API is reached, which reviews the service-account tokens of callers (listeners[].identity pod): as a pod, by its own service account, or by a "
-          "file." },
+          "How the Kubernetes API is reached, which gives plugins, Pods and Secrets and reviews the tokens of callers (listeners[].identity pod): in-cluster, with the service "
+          "account of the daemon's pod; kubeconfig, with the file below. It need not be there at the start." },
         { "kubernetes.kubeconfig", OPTION_PATH, AT(kubernetes.kubeconfig), 0, "\"\"", 0, 4000, NULL, "The file for mode kubeconfig." },
-        { "kubernetes.node", OPTION_TEXT, AT(kubernetes.node), 0, "\"\"", 0, 0, NULL,
-          "Name of this node: Pods in manifests whose spec.nodeName is another one are left out, tokens of pods of other nodes refused. Empty = all count." },
+        { "kubernetes.node", OPTION_TEXT, AT(kubernetes.node), 0, "\"\"", 0, 253, NULL,
+          "Name of this node: its Pods are watched, so that what they need is pulled before they ask; Pods of other nodes are left out, also those in manifests, and tokens of "
+          "their pods refused. When not given: with a mode other than off what the environment variable NODE_NAME says, else no Pod is asked for and all in manifests count." },
+        { "kubernetes.events", OPTION_BOOL, AT(kubernetes.events), 0, "true", 0, 0, NULL,
+          "Write Events on WasmPlugins and TrafficExtensions that the API gave: pulled, refused, recovered." },
         { "kubernetes.token_audience", OPTION_TEXT, AT(kubernetes.token_audience), 0, "wasmcached", 0, 0, NULL,
           "The audience that a caller's service-account token must be for: that of its projected volume. Not the API server's own, or every pod's default token would do." },
         { "kubernetes.root_namespace", OPTION_LABEL, AT(kubernetes.root_namespace), 0, "istio-system", 0, 63, NULL,

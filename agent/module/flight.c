@@ -181,9 +181,10 @@ static void revoke(struct flight *flight)
 {
         struct modules *modules = flight->modules;
         const struct module_want *want = flight->pull.want;
+        const char *coordinate = pull_get_coordinate(&flight->pull);
         struct image *image = catalog_find_image(&modules->catalog, &flight->pull.known_manifest);
-        if (image && want->secret_name && catalog_remove_grants(&modules->catalog, image, want->repository, flight->namespace, want->secret_name))
-                grants_revoke_start(modules, &image->manifest, want, flight->namespace);
+        if (image && coordinate && catalog_remove_grants(&modules->catalog, image, want->repository, flight->namespace, coordinate))
+                grants_revoke_start(modules, &image->manifest, want->repository, &(struct grant_owner){ flight->namespace, coordinate });
 }
 
 static void flight_fail(struct flight *flight, const struct error *failed)
@@ -203,12 +204,15 @@ static void flight_fail(struct flight *flight, const struct error *failed)
                 if (err.code == ERROR_UNAUTHORIZED)
                         revoke(flight);
         }
+        struct keys *keys = TAKE(flight->pull.keys);
         flight_end(flight);
         while (waiting.head) {
                 struct module_waiter *waiter = waiting.head;
                 waiter_leave(waiter);
-                waiter_refuse_pull(waiter, &err);
+                if (err.code != ERROR_UNAUTHORIZED || !secret_reread(modules, waiter, keys, &err))
+                        waiter_refuse_pull(waiter, &err);
         }
+        keys_unref(&keys);
 }
 
 /* ---- between the steps ---- */

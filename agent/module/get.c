@@ -54,6 +54,7 @@ void waiter_free(struct module_waiter *waiter)
                 *waiter->gone = true;
         module_want_unref(&waiter->ask.want);
         principal_unref(&waiter->ask.principal);
+        free(waiter->untaken);
         free(waiter->texts[0]);
         free(waiter->texts[1]);
         free(waiter->texts[2]);
@@ -112,16 +113,17 @@ struct hit_question question_of(const struct modules *modules, const struct ask 
                                       .demands = demands_of(&modules->setup->trust, ask->want), .verdicts = modules->verdicts };
 }
 
+static bool is_unreachable(enum error_code code)
+{
+        return code == ERROR_UPSTREAM_UNREACHABLE || code == ERROR_UPSTREAM_ERROR || code == ERROR_TIMEOUT || code == ERROR_RATE_LIMITED;
+}
+
 /* The source could not be asked (not: it refused), the content was asked about recently enough, and this caller may have it. */
 bool stale_is_allowed(struct modules *modules, const struct ask *ask, const struct error *err, struct hit *ret_hit)
 {
-        static const enum error_code unreachable[] = { ERROR_UPSTREAM_UNREACHABLE, ERROR_UPSTREAM_ERROR, ERROR_TIMEOUT, ERROR_RATE_LIMITED };
         struct hit_question question = question_of(modules, ask);
         int64_t limit_ms = modules->setup->options.stale_if_error_ms;
-        bool is_unreachable = false;
-        for (size_t i = 0; i < COUNT_OF(unreachable); i++)
-                is_unreachable |= err->code == unreachable[i];
-        if (limit_ms <= 0 || !is_unreachable)
+        if (limit_ms <= 0 || !is_unreachable(err->code))
                 return false;
 
         hit_decide(&question, ret_hit);
@@ -140,6 +142,24 @@ void waiter_refuse_pull(struct module_waiter *waiter, const struct error *err)
         }
         waiter->is_stale = true;
         waiter_found(waiter, hit.entry, hit.image, MODULE_SOURCE_CACHE);
+}
+
+/* The Kubernetes API cannot be asked what the secret says, which is no refusal: what a secret of this name was granted before, in this life or the last, needs no network. */
+static bool waiter_serve_unread(struct module_waiter *waiter, const struct error *err)
+{
+        struct modules *modules = waiter->modules;
+        const struct principal unread = { .kind = PRINCIPAL_SECRET, .is_unread = true };
+        struct hit_question question = question_of(modules, &waiter->ask);
+        struct hit hit;
+        if (!modules->setup->options.kube || !is_unreachable(err->code) || waiter->explain || waiter->ask.is_internal)
+                return false;
+        question.principal = &unread;
+        hit_decide(&question, &hit);
+        if (hit.result == HIT_UNVERIFIED && waiter->ask.want->key)
+                rejudge_key(modules, waiter->ask.want->key);
+        if (hit.result == HIT_YES)
+                waiter_found(waiter, hit.entry, hit.image, MODULE_SOURCE_CACHE);
+        return hit.result == HIT_YES;
 }
 
 /* ---- the walk of one waiter ---- */
@@ -163,7 +183,7 @@ void waiter_step(struct module_waiter *waiter)
                 }
                 if (waiter->explain)
                         waiter->explain(waiter, &err);
-                else
+                else if (!waiter_serve_unread(waiter, &err))
                         waiter_refuse(waiter, &err);
                 return;
         case SECRET_LOADING:

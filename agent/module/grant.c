@@ -15,6 +15,13 @@ static bool has_mac(const struct principal *principal, const uint8_t *mac)
         return false;
 }
 
+/* "name@uid": a Secret of that name, as the Kubernetes API gave it. */
+static bool is_of_cluster(const char *coordinate, const char *name)
+{
+        size_t length = strlen(name);
+        return strncmp(coordinate, name, length) == 0 && coordinate[length] == '@';
+}
+
 static bool grant_fits(const struct grant *grant, const struct hit_question *question)
 {
         const struct principal *principal = question->principal;
@@ -24,9 +31,11 @@ static bool grant_fits(const struct grant *grant, const struct hit_question *que
         case GRANT_IMPORT:
                 return true;
         case GRANT_SECRET:
+                if (principal && principal->is_unread)
+                        return strcmp(grant->namespace, question->namespace) == 0 && is_of_cluster(grant->secret, question->want->secret_name);
                 /* A rotated secret keeps its access only as long as it says something about this repository. */
-                if (principal && principal->kind == PRINCIPAL_SECRET && principal->count > 0 && string_equal(grant->secret, question->want->secret_name) &&
-                    strcmp(grant->namespace, question->namespace) == 0)
+                if (principal && principal->kind == PRINCIPAL_SECRET && principal->count > 0 && strcmp(grant->namespace, question->namespace) == 0 &&
+                    string_equal(grant->secret, principal->coordinate ? principal->coordinate : question->want->secret_name))
                         return true;
                 return has_mac(principal, grant->mac);
         case GRANT_INLINE:

@@ -9,8 +9,10 @@ enum principal_kind { PRINCIPAL_NONE, PRINCIPAL_SECRET, PRINCIPAL_INLINE };
 struct principal {
         unsigned references;
         enum principal_kind kind;
+        bool is_unread;                           /* the Kubernetes API could not be asked what this secret says: nothing but its name is known */
         struct login *logins; size_t count;       /* of its own; the node's come later, on a worker */
         struct digest *macs;
+        char *coordinate;                         /* of its secret, under which grants of it are kept: "name@uid" of the Kubernetes API, NULL: its name alone */
         struct digest fingerprint;                /* over all macs, in order, and where each may be used: the part of a flight's key */
 };
 

@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include "modules.h"
 
 static void put_time(struct json_writer *writer, const char *key, int64_t wall_s)
@@ -30,7 +31,10 @@ static void put_grants(struct json_writer *writer, const struct grant *grant)
                 json_put_text(writer, "kind", grant_kind_names[grant->kind]);
                 if (grant->kind == GRANT_SECRET) {
                         json_put_text(writer, "namespace", grant->namespace);
-                        json_put_text(writer, "secret", grant->secret);
+                        CLEANUP(cleanup_free) char *name = string_copy_bytes(grant->secret, coordinate_name_length(grant->secret));
+                        json_put_text(writer, "secret", name);
+                        if (strlen(name) < strlen(grant->secret))
+                                json_put_text(writer, "secretUid", grant->secret + strlen(name) + 1);
                 }
                 put_time(writer, "granted", grant->granted_s);
                 put_time(writer, "lastOk", grant->last_ok_s);

@@ -254,6 +254,7 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
         modules->host_slots = map_new(NULL);
         modules->verdicts = verdicts_new();
         modules->verify_cancel = cancel_new();
+        modules->secret_queue_end = &modules->secret_queue;
         modules->scrub_next_ms = clock_get_ms() + SCRUB_FIRST_MS;
 
         struct store_visitor visitor = {
@@ -350,6 +351,7 @@ void modules_close(struct modules *modules, void (*closed)(void *arg), void *arg
         modules->tasks++;                         /* nothing is closed before this function has ended */
         refuse_all(modules);
         flights_cancel(modules);
+        secrets_cancel(modules);
         cancel_trigger(modules->verify_cancel);
         loop_timer_cancel(&modules->sweep_timer);
         loop_timer_cancel(&modules->touch_timer);

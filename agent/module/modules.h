@@ -8,10 +8,11 @@
 #include "pull.h"
 #include "want.h"
 
-enum { SECRET_FRESH_MS = 1000, SECRET_KEEP_MS = 60000, REFUSAL_MAX_MS = 300000,
+enum { SECRET_FRESH_MS = 1000, SECRET_KEEP_MS = 60000, SECRET_READERS_MAX = 4, REFUSAL_MAX_MS = 300000,
        REFUSAL_SIGNATURE_MAX_MS = 60000, REFUSAL_TRANSIENT_MS = 1000, REFUSALS_MAX = 4096, TOUCH_MS = 150, SWEEP_MS = 250,
        LEASE_QUANTUM_MS = 10000, WAITER_ATTEMPTS = 4, EVENTS_KEPT = 1000, EVICT_BATCH = 64, SCRUB_FIRST_MS = 60000, SCRUB_PAUSE_MS = 3600000, TRIM_MS = 3000 };
 
+struct untaken { struct digest fingerprint; struct error err; };
 /* ---- waiters: one caller each; in exactly one list while they wait ---- */
 struct ask {
         struct module_want *want;
@@ -36,6 +37,7 @@ struct module_waiter {
         unsigned attempts;
         char *texts[3];                           /* own copies of namespace, module_dir and handout_namespace */
         void (*explain)(struct module_waiter *waiter, const struct error *err);   /* instead of an answer: the secret is known now */
+        struct untaken *untaken;                  /* what the source did not take, while it is read again; stays */
         bool *gone;                               /* set when it ends, while module_get is on the stack */
 };
 void waiter_join(struct module_waiter *waiter, struct waiter_list *list);
@@ -64,8 +66,20 @@ struct secret_state {
         struct map *principals;                   /* repository → struct principal */
         struct job job; struct modules *modules; struct setup *setup;
         struct docker_config *loaded; struct error loaded_err; bool is_loaded;
+        /* with a Kubernetes API */
+        struct kube_secret *used;                 /* what was read last, for reading again what a registry did not take */
+        struct cancel *cancel;
+        char *loaded_coordinate;                  /* "name@uid" of what was loaded, NULL: not from there */
+        bool rereads, wants_reread, is_queued;
+        struct secret_state *queue_next;
         uint64_t given_serial;                    /* of the struct given that it has; 0 = none */
 };
+/* secret_read.c, a worker: fills loaded, loaded_err, is_loaded, loaded_coordinate. */
+void secret_read(struct secret_state *state);
+size_t coordinate_name_length(const char *coordinate);                      /* of the name in a grant's "name" or "name@uid" */
+/* The source did not take what this secret says: is there anything newer? True: `waiter` waits for the answer, and gets `err` if there is not. Once per waiter. */
+bool secret_reread(struct modules *modules, struct module_waiter *waiter, const struct keys *keys, const struct error *err);
+void secrets_cancel(struct modules *modules);
 /* A secret as modules_put_secret() gave it. */
 struct given { struct keys *keys; struct error err; uint64_t serial; };
 /* True: *ret_principal (referenced) or err is known now. False: it is being read; `state` takes waiters. Explain, which has none, passes ret_state too. */
@@ -171,7 +185,8 @@ void task_start(struct modules *modules, struct task *task, void (*run)(struct j
 void task_end(struct modules *modules);
 void modules_check_closed(struct modules *modules);
 /* rows.c: small writes that nobody waits for. */
-void grants_revoke_start(struct modules *modules, const struct digest *manifest, const struct module_want *want, const char *namespace);
+struct grant_owner { const char *namespace, *coordinate; };
+void grants_revoke_start(struct modules *modules, const struct digest *manifest, const char *repository, const struct grant_owner *owner);
 void rows_remove_start(struct modules *modules, const struct digest *sha256, int64_t created_s);
 void reference_save_start(struct modules *modules, const struct known_reference *reference);
 
@@ -208,6 +223,7 @@ struct modules {
         unsigned flight_count, slots_taken, waiter_count;
         struct module_waiter *all_waiters;
         struct map *host_slots, *hosts;
+        unsigned secret_readers; struct secret_state *secret_queue, **secret_queue_end;     /* that ask the Kubernetes API; the rest wait */
         uint64_t sequence, reserved_bytes, leaving_bytes, holder_internal, given_serial;
         unsigned tasks, leaving;
         struct loop_timer *sweep_timer, *touch_timer;

@@ -8,6 +8,11 @@
 #include <string.h>
 #include "prove.h"
 
+const char *pull_get_coordinate(const struct pull *pull)
+{
+        return pull->keys && pull->keys->coordinate ? pull->keys->coordinate : pull->want->secret_name;
+}
+
 void pull_get_rows(const struct pull *pull, struct pull_rows *ret_rows)
 {
         const struct module_want *want = pull->want;
@@ -29,7 +34,7 @@ void pull_get_rows(const struct pull *pull, struct pull_rows *ret_rows)
                         .repository = want->repository,
                         .kind = grant_kind_names[pull->grant_kind],
                         .namespace = pull->grant_kind == GRANT_SECRET ? pull->namespace : "",
-                        .secret = pull->grant_kind == GRANT_SECRET ? want->secret_name : "",
+                        .secret = pull->grant_kind == GRANT_SECRET ? pull_get_coordinate(pull) : "",
                         .credential_mac = pull->grant_mac,
                         .granted_s = pull->now_s,
                         .last_ok_s = pull->now_s },

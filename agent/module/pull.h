@@ -28,7 +28,7 @@ struct setup {
 /* A docker config that workers read while the loop holds it; counted on the loop. */
 struct setup *setup_ref(struct setup *setup);
 void setup_unref(struct setup **setup);
-struct keys { unsigned references; struct docker_config *config; struct digest fingerprint; };
+struct keys { unsigned references; struct docker_config *config; struct digest fingerprint; char *coordinate; };     /* "name@uid" of the Kubernetes API, NULL: elsewhere */
 
 enum pull_step { PULL_PROVE /* from what is stored, without network */, PULL_RESOLVE, PULL_DOWNLOAD, PULL_COMMIT };
 enum pull_outcome {
@@ -101,6 +101,7 @@ void endpoint_fini(struct endpoint *endpoint);
 void pull_fini(struct pull *pull);                /* what workers made; the given is the flight's */
 /* The rows that a pull brings, for store (worker) and catalog (loop): borrowed from the pull. */
 struct pull_rows { struct store_image image; struct store_reference reference; struct store_grant grant; struct store_resource resource; };
+const char *pull_get_coordinate(const struct pull *pull);         /* of the secret, for its grants; NULL without one */
 void pull_get_rows(const struct pull *pull, struct pull_rows *ret_rows);
 
 /* mirror.c: their URLs; where the logins for one of them are looked up (host, path). Any thread. */

@@ -58,11 +58,11 @@ static void row_start(struct modules *modules, const struct row_job *values)
         task_start(modules, &row->task, row_run, row_done);
 }
 
-void grants_revoke_start(struct modules *modules, const struct digest *manifest, const struct module_want *want, const char *namespace)
+void grants_revoke_start(struct modules *modules, const struct digest *manifest, const char *repository, const struct grant_owner *owner)
 {
         row_start(modules, &(struct row_job){ .change = ROW_REVOKE,
                                    .digest = *manifest,
-                                   .texts = { string_copy(want->repository), string_copy(namespace), string_copy(want->secret_name) } });
+                                   .texts = { string_copy(repository), string_copy(owner->namespace), string_copy(owner->coordinate) } });
 }
 
 void reference_save_start(struct modules *modules, const struct known_reference *reference)

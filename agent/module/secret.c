@@ -2,12 +2,15 @@
  * How it goes: what a named secret says is kept for a second, and no hit touches the disk; asked for later it is read again by a worker before anybody is answered, so a
  *              secret that changed or went away is noticed within a second. Before a pull or a refusal it is always read: who has just mended a secret is not told of the old
  *              one. The logins that fit a repository are worked out once per content of the secret.
- *              What modules_put_secret() gave is known without reading, and is never older than what was asked.
- * How it fails: a secret that cannot be read is kept as its error for the same second: missing is missing, also for what is in the cache.
+ *              What modules_put_secret() gave is known without reading, and is never older than what was asked. What the Kubernetes API says is read again behind a hit, not
+ *              before it: its own cache is older than a second anyway. What a registry did not take is read past that cache, once.
+ * How it fails: a secret that cannot be read is kept as its error for the same second: missing is missing, also for what is in the cache. While the API cannot be asked, what
+ *               it said before counts; a few workers at most wait for it.
  * How it ends: unused ones are swept after a minute; contents are counted, since flights may still read them.
  */
 #include <stdlib.h>
 #include <string.h>
+#include <wasmcached/kube.h>
 #include "modules.h"
 
 enum { PRINCIPALS_MAX = 256 };
@@ -18,6 +21,7 @@ void keys_unref(struct keys **keys_pointer)
         if (!keys || --keys->references > 0)
                 return;
         docker_config_free(&keys->config);
+        free(keys->coordinate);
         free(keys);
 }
 
@@ -28,6 +32,7 @@ void principal_unref(struct principal **principal_pointer)
                 return;
         logins_free(&principal->logins, principal->count);
         free(principal->macs);
+        free(principal->coordinate);
         free(principal);
 }
 
@@ -85,18 +90,14 @@ static struct principal *principal_new(const struct modules *modules, enum princ
 
 /* ---- reading ---- */
 
-static void secret_run(struct job *job)
-{
-        ON_WORKER();
-        struct secret_state *state = CONTAINER_OF(job, struct secret_state, job);
-        state->loaded_err = (struct error){ 0 };
-        state->is_loaded = credential_load_secret(state->setup->options.secrets_dir, state->namespace, state->name, &state->loaded, &state->loaded_err);
-}
-
 static void secret_take(struct secret_state *state)
 {
         struct digest fingerprint;
+        CLEANUP(cleanup_free) char *coordinate = TAKE(state->loaded_coordinate);
+        bool was_given = state->given_serial != 0;
         state->given_serial = 0;
+        if (!state->is_loaded && !was_given && state->keys && state->keys->coordinate && state->loaded_err.code != ERROR_SECRET_MISSING)
+                return;                           /* the API cannot be asked */
         if (!state->is_loaded) {
                 state->err = state->loaded_err;
                 state->modules->stats.secret_errors++;
@@ -106,32 +107,119 @@ static void secret_take(struct secret_state *state)
         }
         docker_config_fingerprint(state->loaded, store_get_key(state->modules->store), STORE_KEY_BYTES, &fingerprint);
         state->err = (struct error){ 0 };
-        if (state->keys && digest_equal(&fingerprint, &state->keys->fingerprint)) {
+        if (state->keys && digest_equal(&fingerprint, &state->keys->fingerprint) && string_equal(coordinate, state->keys->coordinate)) {
                 docker_config_free(&state->loaded);
                 return;
         }
         keys_unref(&state->keys);
         map_free(&state->principals);
         state->keys = memory_new(1, sizeof *state->keys);
-        *state->keys = (struct keys){ .references = 1, .config = TAKE(state->loaded), .fingerprint = fingerprint };
+        *state->keys = (struct keys){ .references = 1, .config = TAKE(state->loaded), .fingerprint = fingerprint, .coordinate = TAKE(coordinate) };
+}
+
+static void waiter_go_on(struct module_waiter *waiter, const struct secret_state *state)
+{
+        const struct untaken *untaken = waiter->untaken;
+        if (untaken && untaken->err.code && state->keys && digest_equal(&state->keys->fingerprint, &untaken->fingerprint)) {
+                struct error err = untaken->err;  /* there is nothing newer */
+                waiter_refuse_pull(waiter, &err);
+                return;
+        }
+        if (untaken)
+                waiter->untaken->err.code = ERROR_NONE;
+        waiter_step(waiter);
+}
+
+static void secret_run(struct job *job)
+{
+        secret_read(CONTAINER_OF(job, struct secret_state, job));
+}
+
+static void secret_done(struct job *job);
+
+static void reading_begin(struct secret_state *state)
+{
+        state->job = (struct job){ .run = secret_run, .done = secret_done };
+        state->rereads = state->wants_reread;
+        state->wants_reread = false;
+        state->modules->tasks++;
+        state->modules->secret_readers += state->setup->options.kube != NULL;
+        job_start(state->modules->loop, &state->job);
+}
+
+static void reading_end(struct secret_state *state)
+{
+        struct modules *modules = state->modules;
+        modules->secret_readers -= state->setup->options.kube != NULL;
+        setup_unref(&state->setup);
+        cancel_free(&state->cancel);
+        while (modules->secret_queue && modules->secret_readers < SECRET_READERS_MAX) {
+                struct secret_state *next = modules->secret_queue;
+                modules->secret_queue = next->queue_next;
+                if (!modules->secret_queue)
+                        modules->secret_queue_end = &modules->secret_queue;
+                next->is_queued = false;
+                reading_begin(next);
+        }
+}
+
+static void secret_start(struct modules *modules, struct secret_state *state)
+{
+        if (state->is_loading)
+                return;
+        state->is_loading = true;
+        state->loaded_sequence = modules->sequence;
+        state->setup = setup_ref(modules->setup);
+        state->cancel = cancel_new();
+        if (!state->setup->options.kube || modules->secret_readers < SECRET_READERS_MAX) {
+                reading_begin(state);
+                return;
+        }
+        state->is_queued = true;
+        state->queue_next = NULL;
+        *modules->secret_queue_end = state;
+        modules->secret_queue_end = &state->queue_next;
 }
 
 static void secret_done(struct job *job)
 {
         struct secret_state *state = CONTAINER_OF(job, struct secret_state, job);
         struct modules *modules = state->modules;
-        struct waiter_list waiting;
+        struct waiter_list waiting = { 0 };
         state->is_loading = false;
         state->loaded_ms = clock_get_ms();
         secret_take(state);
-        setup_unref(&state->setup);
-        waiters_take(&state->waiting, &waiting);
+        reading_end(state);
+        if (state->wants_reread && !modules->is_closing)
+                secret_start(modules, state);     /* somebody came with what this reading may have been too early for */
+        else
+                waiters_take(&state->waiting, &waiting);
         while (waiting.head) {
                 struct module_waiter *waiter = waiting.head;
                 waiter_leave(waiter);
-                waiter_step(waiter);
+                waiter_go_on(waiter, state);
         }
         task_end(modules);
+}
+
+/* Those that run are told to hurry, those that wait for their turn have nobody left. */
+void secrets_cancel(struct modules *modules)
+{
+        size_t position = 0, key_bytes;
+        const void *key;
+        void *value;
+        while (map_next(modules->secrets, &position, &key, &key_bytes, &value)) {
+                struct secret_state *state = value;
+                if (state->is_loading && !state->is_queued)
+                        cancel_trigger(state->cancel);
+                if (!state->is_queued)
+                        continue;
+                state->is_queued = state->is_loading = false;
+                setup_unref(&state->setup);
+                cancel_free(&state->cancel);
+        }
+        modules->secret_queue = NULL;
+        modules->secret_queue_end = &modules->secret_queue;
 }
 
 static struct secret_state *secret_state_get(struct modules *modules, const char *namespace, const char *name)
@@ -148,6 +236,20 @@ static struct secret_state *secret_state_get(struct modules *modules, const char
         state->name = string_copy(name);
         map_put_text(modules->secrets, state->key, state);
         return state;
+}
+
+bool secret_reread(struct modules *modules, struct module_waiter *waiter, const struct keys *keys, const struct error *err)
+{
+        if (!keys || !keys->coordinate || waiter->untaken || modules->is_closing)
+                return false;
+        struct secret_state *state = secret_state_get(modules, waiter->ask.namespace, waiter->ask.want->secret_name);
+        waiter->untaken = memory_new(1, sizeof *waiter->untaken);
+        *waiter->untaken = (struct untaken){ .fingerprint = keys->fingerprint, .err = *err };
+        waiter_join(waiter, &state->waiting);
+        state->used_ms = clock_get_ms();
+        state->wants_reread = true;
+        secret_start(modules, state);
+        return true;
 }
 
 /* ---- given ---- */
@@ -203,18 +305,6 @@ static bool given_take(struct modules *modules, struct secret_state *state)
         return true;
 }
 
-static void secret_start(struct modules *modules, struct secret_state *state)
-{
-        if (state->is_loading)
-                return;
-        state->is_loading = true;
-        state->loaded_sequence = modules->sequence;
-        state->setup = setup_ref(modules->setup);
-        state->job = (struct job){ .run = secret_run, .done = secret_done };
-        modules->tasks++;
-        job_start(modules->loop, &state->job);
-}
-
 enum secret_answer secret_get(struct modules *modules, const struct ask *ask, struct principal **ret_principal, struct secret_state **ret_state, struct error *err)
 {
         const struct module_want *want = ask->want;
@@ -231,10 +321,11 @@ enum secret_answer secret_get(struct modules *modules, const struct ask *ask, st
         struct secret_state *state = secret_state_get(modules, ask->namespace, want->secret_name);
         *ret_state = state;
         state->used_ms = now_ms;
-        if (!given_take(modules, state) && (state->is_loading || state->loaded_ms == 0 || now_ms - state->loaded_ms >= SECRET_FRESH_MS)) {
+        bool is_fresh = given_take(modules, state) || (!state->is_loading && state->loaded_ms != 0 && now_ms - state->loaded_ms < SECRET_FRESH_MS);
+        if (!is_fresh)
                 secret_start(modules, state);
+        if (!is_fresh && (!state->keys || !state->keys->coordinate))
                 return SECRET_LOADING;
-        }
         if (!state->keys) {
                 *err = state->err;
                 return SECRET_REFUSED;
@@ -247,6 +338,7 @@ enum secret_answer secret_get(struct modules *modules, const struct ask *ask, st
                 if (!state->principals)
                         state->principals = map_new(principal_release);
                 known = principal_new(modules, PRINCIPAL_SECRET, state->keys->config, want);
+                known->coordinate = string_copy(state->keys->coordinate);
                 map_put_text(state->principals, want->repository, known);
         }
         known->references++;
@@ -281,6 +373,8 @@ struct keys *secret_get_keys(struct modules *modules, const struct ask *ask)
 static void secret_state_free(struct secret_state *state)
 {
         keys_unref(&state->keys);
+        kube_secret_unref(&state->used);
+        cancel_free(&state->cancel);
         map_free(&state->principals);
         free(state->key);
         free(state->namespace);

@@ -27,7 +27,8 @@ struct module_want *repull_want(const struct known_reference *reference, enum mo
         if (!grant)
                 return NULL;
         bool is_secret = grant->kind == GRANT_SECRET;
-        module_want_again(reference->name, policy, is_secret ? grant->namespace : NULL, is_secret ? grant->secret : NULL, &want, &err);
+        CLEANUP(cleanup_free) char *secret = is_secret ? string_copy_bytes(grant->secret, coordinate_name_length(grant->secret)) : NULL;
+        module_want_again(reference->name, policy, is_secret ? grant->namespace : NULL, secret, &want, &err);
         return want;
 }
 

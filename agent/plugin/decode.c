@@ -76,6 +76,7 @@ static bool metadata_read(const struct reading *object)
                         version = NULL;
                 }
         plugin->version = string_copy(version);
+        plugin->uid = string_copy(value_get_text(value_get_member(metadata.map, "uid")));
         return has_name && has_namespace;
 }
 
@@ -267,7 +268,7 @@ void plugin_unref(struct plugin **plugin_pointer)
                 free(plugin->problems[i].field);
                 free(plugin->problems[i].detail);
         }
-        void *const texts[] = { plugin->labels, plugin->targets, plugin->matches, plugin->envs, plugin->problems, plugin->namespace, plugin->name, plugin->version,
+        void *const texts[] = { plugin->labels, plugin->targets, plugin->matches, plugin->envs, plugin->problems, plugin->namespace, plugin->name, plugin->uid, plugin->version,
                 plugin->url, plugin->plugin_name, plugin->config };
         for (size_t i = 0; i < COUNT_OF(texts); i++)
                 free(texts[i]);

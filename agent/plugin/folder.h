@@ -39,6 +39,7 @@ struct batch {
 };
 /* A WasmPlugin, TrafficExtension, Secret, Pod; everything else is a problem of the file. */
 void object_read(struct batch *batch, const char *file, const struct value *object);
+void pod_read(struct batch *batch, const char *file, const struct value *object);           /* whatever its kind says */
 void file_problem(struct batch *batch, const char *file, size_t line, const char *detail);
 void claims_free(struct claim *claims, size_t count);
 void batch_fini(struct batch *batch);

@@ -124,6 +124,8 @@ static void item_tell(const struct item *item, const char *type)
                 LOG_INFO(type, LOG_TEXT("plugin", detail), LOG_TEXT("sha256", sha256), LOG_TEXT("folder", item->folder->namespace));
         module_event_emit(item->keeper->options.modules, &(struct module_event){ .type = type, .url = plugin->url, .sha256 = *item->sha256 ? item->sha256 : NULL,
                 .digest = item->digest, .namespace = item->folder->namespace, .code = code, .detail = detail, .total = -1 });
+        keeper_tell(item->keeper, &(struct keeper_news){ .happening = item->code ? KEEPER_REFUSED : string_equal(type, "plugin_recovered") ? KEEPER_RECOVERED : KEEPER_PULLED,
+                .plugin = plugin, .is_of_module = true, .code = code, .detail = item->detail, .sha256 = sha256 });
 }
 
 void item_set_state(struct item *item, enum plugin_progress progress, const struct error *err)
@@ -142,12 +144,13 @@ void item_set_state(struct item *item, enum plugin_progress progress, const stru
 
 static void item_ready(struct item *item, const struct module_object *object)
 {
-        bool was_failing = item->code != ERROR_NONE, is_other = strcmp(item->sha256, object->sha256) != 0 || !string_equal(item->digest, object->digest);
+        bool was_failing = item->code != ERROR_NONE || item->told_refused, is_other = strcmp(item->sha256, object->sha256) != 0 || !string_equal(item->digest, object->digest);
         held_take(item, object);
         snprintf(item->sha256, sizeof item->sha256, "%s", object->sha256);
         free(item->digest);
         item->digest = string_copy(object->digest);
         item->failures = 0;
+        item->told_refused = false;
         item->due_ms = 0;
         if (is_other)
                 keeper_changed(item->keeper, item->folder);
@@ -185,6 +188,7 @@ static void item_failed(struct item *item, const struct error *err)
         item_set_state(item, stays ? PLUGIN_READY : PLUGIN_FAILED, err);
         if (is_new)
                 item_tell(item, "plugin_refused");
+        item->told_refused = true;
 }
 
 static void item_answered(void *arg, const struct module_object *object, const struct error *err)

@@ -214,6 +214,31 @@ static void resource_tell(struct keeper *keeper, const struct plugin *plugin, co
                 .code = is_bad ? error_get_row(plugin->code)->name : NULL });
 }
 
+void keeper_tell(struct keeper *keeper, const struct keeper_news *news)
+{
+        struct keeper_news told = *news;
+        if (!keeper->told)
+                return;
+        told.concerns = news->is_of_module || keeper->pod_count == 0 || workloads_include(keeper, news->plugin);
+        keeper->told(keeper->told_arg, &told);
+}
+
+void keeper_set_teller(struct keeper *keeper, void (*told)(void *arg, const struct keeper_news *news), void *arg)
+{
+        keeper->told = told;
+        keeper->told_arg = arg;
+}
+
+static void resource_news(struct keeper *keeper, const struct plugin *plugin, bool was_refused)
+{
+        const struct plugin_problem *problem = plugin->problem_count > 0 ? plugin->problems : NULL;
+        CLEANUP(cleanup_free) char *detail = problem ? string_format("%s: %s", problem->field, problem->detail) : NULL;
+        if (plugin->kind <= PLUGIN_WASM_PLUGIN && problem)
+                keeper_tell(keeper, &(struct keeper_news){ .happening = KEEPER_REFUSED, .plugin = plugin, .code = error_get_row(plugin->code)->name, .detail = detail });
+        else if (plugin->kind <= PLUGIN_WASM_PLUGIN && was_refused)
+                keeper_tell(keeper, &(struct keeper_news){ .happening = KEEPER_RECOVERED, .plugin = plugin, .detail = "every field can be read" });
+}
+
 /* The items go over to the new version. Another source: what is held does not count any more, but stays until there is something else. */
 static void kept_change(struct keeper *keeper, struct kept *kept, const struct plugin *before, const struct plugin *after)
 {
@@ -253,6 +278,8 @@ static void resource_changed(void *arg, const struct plugin *before, const struc
                 resource_tell(keeper, after, "resource_refused");
         else if (after && (was_refused || (!before && keeper_is_ready(keeper, &(struct error){ 0 }))))
                 resource_tell(keeper, after, "resource_accepted");
+        if (is_refused || (after && was_refused))
+                resource_news(keeper, after, was_refused);
         keeper_changed(keeper, NULL);
         round_want(keeper);
 }
@@ -322,7 +349,8 @@ void keeper_get_stats(const struct keeper *keeper, struct keeper_stats *ret_stat
         size_t position = 0, key_bytes;
         const void *key;
         void *value;
-        *ret_stats = (struct keeper_stats){ .workloads = map_get_count(keeper->asked), .pods = keeper->pod_count, .pulled = keeper->pulled, .failed = keeper->failed };
+        *ret_stats = (struct keeper_stats){ .workloads = map_get_count(keeper->asked), .pods = keeper->pod_count,
+                .troubles = map_get_count(keeper->troubles), .pulled = keeper->pulled, .failed = keeper->failed };
         memcpy(ret_stats->resources, keeper->resources, sizeof ret_stats->resources);
         while (map_next(keeper->kept, &position, &key, &key_bytes, &value))
                 for (const struct item *item = ((const struct kept *)value)->items; item; item = item->next)
@@ -352,6 +380,14 @@ void keeper_arrive(struct keeper *keeper, const char *source)
                 keeper_changed(keeper, NULL);
 }
 
+void keeper_note_trouble(struct keeper *keeper, const char *source, const char *why)
+{
+        if (why)
+                map_put_text(keeper->troubles, source, string_copy(why));
+        else
+                map_remove_text(keeper->troubles, source);
+}
+
 bool keeper_is_ready(const struct keeper *keeper, struct error *err)
 {
         size_t position = 0, key_bytes;
@@ -359,7 +395,9 @@ bool keeper_is_ready(const struct keeper *keeper, struct error *err)
         void *value;
         if (!map_next(keeper->expected, &position, &key, &key_bytes, &value))
                 return true;
-        refuse(err, ERROR_BUSY, "plugins from %.*s have not been read yet, so no chain can be told; ask again in a moment", (int)key_bytes, (const char *)key);
+        const char *why = map_get(keeper->troubles, key, key_bytes);
+        refuse(err, ERROR_BUSY, "plugins from %.*s have not been read yet, so no chain can be told; ask again in a moment%s%s", (int)key_bytes, (const char *)key,
+                why ? "; what lacks: " : "", why ? why : "");
         err->retry_after_s = 1;
         return false;
 }
@@ -394,6 +432,7 @@ struct keeper *keeper_new(const struct keeper_options *options)
         keeper->hosts = map_new(host_free);
         keeper->held = map_new(free);
         keeper->expected = map_new(NULL);
+        keeper->troubles = map_new(free);
         keeper->queue_end = &keeper->queue;
         keeper->running_max = options->waiting_max > 0 && options->waiting_max < KEEPER_RUNNING_MAX ? options->waiting_max : KEEPER_RUNNING_MAX;
         keeper->tenant_max = (keeper->running_max + KEEPER_TENANT_PART - 1) / KEEPER_TENANT_PART;
@@ -447,6 +486,7 @@ void keeper_free(struct keeper **keeper_pointer)
         map_free(&keeper->hosts);
         map_free(&keeper->held);
         map_free(&keeper->expected);
+        map_free(&keeper->troubles);
         workloads_free(keeper);
         plugins_free(&keeper->plugins);
         free(keeper->root_namespace);

@@ -25,7 +25,7 @@ struct item {
         struct folder *folder, *tenant;                    /* tenant: of the plugin itself */
         struct source_host *host;
         enum plugin_progress progress;
-        bool is_queued, is_running;
+        bool is_queued, is_running, told_refused;          /* the last: nobody has been told of a recovery since */
         struct module_waiter *waiter;
         struct item *queue_next;
         struct held *held;
@@ -52,13 +52,14 @@ struct keeper {
         struct module_listener *listener;
         struct loop_timer *work, *tick, *note;
         bool is_ticking, is_closing;
-        struct map *expected;
+        struct map *expected, *troubles;                   /* sources that have not arrived; why one cannot be read now */
         struct map *pod_sources, *pods_by_uid, *pods_by_mirror, *pods_by_container, *asked;
         const struct plugin_pod **pods; size_t pod_count;
         bool round_wanted, round_runs; uint64_t round; size_t round_at; struct asked **round_asked; size_t round_asked_count;
         bool has_forgotten; int64_t next_sweep_ms;         /* an asker: what it needed goes with the next sweep */
         uint64_t revision;                                 /* the last one that a folder had: those that come back have no old one again */
         struct keeper_watch *watches;
+        void (*told)(void *arg, const struct keeper_news *news); void *told_arg;
         size_t resources[3];
         uint64_t pulled, failed;
 };
@@ -69,6 +70,8 @@ void item_need(struct keeper *keeper, const struct plugin *plugin, const char *n
 void items_sweep(struct keeper *keeper);                                    /* those that the round did not need */
 void item_count_running(struct item *item, int more);                       /* 1 or -1, wherever it counts */
 void keeper_work(struct keeper *keeper);                                    /* soon */
+
+void keeper_tell(struct keeper *keeper, const struct keeper_news *news);     /* fills in `concerns` */
 
 /* hold.c */
 void item_queue(struct item *item);
@@ -81,6 +84,7 @@ void item_set_state(struct item *item, enum plugin_progress progress, const stru
 
 /* workloads.c */
 void round_want(struct keeper *keeper);
+bool workloads_include(const struct keeper *keeper, const struct plugin *plugin);           /* one that it selects, or may if it cannot be placed */
 bool round_step(struct keeper *keeper);                                     /* false: there is more to do */
 void asked_sweep(struct keeper *keeper, int64_t now_ms);
 void workloads_init(struct keeper *keeper);

@@ -198,7 +198,7 @@ static void labels_read(const struct reading *metadata, struct plugin_pod *pod)
         }
 }
 
-static void pod_read(struct batch *batch, const char *file, const struct value *object)
+void pod_read(struct batch *batch, const char *file, const struct value *object)
 {
         static const char *const members[] = { "apiVersion", "kind", "metadata", "spec", "status", NULL };
         struct reading metadata, top_reading, spec;

@@ -138,9 +138,15 @@ static void source_settle(struct plugins *plugins, struct source *source)
                 map_remove_text(plugins->sources, source->name);
 }
 
+int plugin_compare_sources(const char *a, const char *b)
+{
+        int order = (strchr(a, '/') != NULL) - (strchr(b, '/') != NULL);
+        return order ? order : strcmp(a, b);
+}
+
 static int entry_compare(const struct entry *entry, const struct source *source, unsigned nth)
 {
-        int order = strcmp(entry->source->name, source->name);
+        int order = plugin_compare_sources(entry->source->name, source->name);
         return order ? order : (entry->nth > nth) - (entry->nth < nth);
 }
 
@@ -274,6 +280,13 @@ const struct plugin *plugins_find(const struct plugins *plugins, enum plugin_kin
         CLEANUP(key_fini) struct key key = key_make(kind, namespace, name);
         const struct object *object = map_get(plugins->objects, key.bytes, key.size);
         return object ? object->entries->plugin : NULL;
+}
+
+const char *plugins_get_source(const struct plugins *plugins, const struct plugin *plugin)
+{
+        CLEANUP(key_fini) struct key key = key_make(plugin->kind, plugin->namespace, plugin->name);
+        const struct object *object = map_get(plugins->objects, key.bytes, key.size);
+        return object && object->entries->plugin == plugin ? object->entries->source->name : NULL;
 }
 
 size_t plugins_get_count(const struct plugins *plugins)

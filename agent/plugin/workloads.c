@@ -23,6 +23,30 @@ static void workload_need(struct keeper *keeper, const struct plugin_workload *w
                 item_need(keeper, chain.items[i], workload->namespace);
 }
 
+static bool is_meant(const struct keeper *keeper, const struct plugin *plugin, const struct plugin_workload *workload)
+{
+        static const struct plugin_traffic any = { PLUGIN_ANY_DIRECTION, 0, PLUGIN_ANY_TYPE };
+        enum plugin_fit fit = plugin_get_fit(plugin, keeper->root_namespace, workload, &any);
+        return fit == PLUGIN_FIT_YES ||
+               (fit == PLUGIN_FIT_UNPLACED && (strcmp(plugin->namespace, workload->namespace) == 0 || strcmp(plugin->namespace, keeper->root_namespace) == 0));
+}
+
+bool workloads_include(const struct keeper *keeper, const struct plugin *plugin)
+{
+        size_t position = 0, key_bytes;
+        const void *key;
+        void *value;
+        for (size_t i = 0; i < keeper->pod_count; i++) {
+                const struct plugin_pod *pod = keeper->pods[i];
+                if (is_meant(keeper, plugin, &(struct plugin_workload){ .namespace = pod->namespace, .labels = pod->labels, .label_count = pod->label_count }))
+                        return true;
+        }
+        while (map_next(keeper->asked, &position, &key, &key_bytes, &value))
+                if (is_meant(keeper, plugin, &((const struct asked *)value)->workload))
+                        return true;
+        return false;
+}
+
 static void round_begin(struct keeper *keeper)
 {
         size_t position = 0, key_bytes;
@@ -208,7 +232,7 @@ static void pods_source_free(void *pointer)
 static int by_name(const void *a, const void *b)
 {
         const struct pods_source *const *left = a, *const *right = b;
-        return strcmp((*left)->name, (*right)->name);
+        return plugin_compare_sources((*left)->name, (*right)->name);
 }
 
 static void pod_take(struct keeper *keeper, struct map *seen, struct plugin_pod *pod)
@@ -241,6 +265,14 @@ static void pods_index(struct keeper *keeper)
                         pod_take(keeper, seen, sorted[i]->pods[k]);
 }
 
+static void pods_changed(struct keeper *keeper)
+{
+        pods_index(keeper);
+        keeper_changed(keeper, NULL);              /* who waits may have other labels now */
+        keeper->round_runs = false;
+        round_want(keeper);
+}
+
 void keeper_put_pods(struct keeper *keeper, const char *source_name, struct plugin_pod *const *pods, size_t count)
 {
         ON_LOOP();
@@ -253,10 +285,44 @@ void keeper_put_pods(struct keeper *keeper, const char *source_name, struct plug
         map_put_text(keeper->pod_sources, source_name, source);
         if (count == 0)
                 map_remove_text(keeper->pod_sources, source_name);
-        pods_index(keeper);
-        keeper_changed(keeper, NULL);              /* who waits may have other labels now */
-        keeper->round_runs = false;
-        round_want(keeper);
+        pods_changed(keeper);
+}
+
+static size_t pod_position(const struct pods_source *source, const char *namespace, const char *name)
+{
+        size_t i = 0;
+        while (i < source->count && (strcmp(source->pods[i]->namespace, namespace) != 0 || strcmp(source->pods[i]->name, name) != 0))
+                i++;
+        return i;
+}
+
+void keeper_put_pod(struct keeper *keeper, const char *source_name, struct plugin_pod *pod)
+{
+        ON_LOOP();
+        struct pods_source *source = map_get_text(keeper->pod_sources, source_name);
+        if (!source) {
+                keeper_put_pods(keeper, source_name, &pod, 1);
+                return;
+        }
+        size_t at = pod_position(source, pod->namespace, pod->name);
+        if (at < source->count)
+                plugin_pod_free(&source->pods[at]);
+        else
+                source->pods = memory_resize(source->pods, ++source->count, sizeof(struct plugin_pod *));
+        source->pods[at] = pod;
+        pods_changed(keeper);
+}
+
+void keeper_remove_pod(struct keeper *keeper, const char *source_name, const char *namespace, const char *name)
+{
+        ON_LOOP();
+        struct pods_source *source = map_get_text(keeper->pod_sources, source_name);
+        size_t at = source ? pod_position(source, namespace, name) : 0;
+        if (!source || at == source->count)
+                return;
+        plugin_pod_free(&source->pods[at]);
+        source->pods[at] = source->pods[--source->count];
+        pods_changed(keeper);
 }
 
 size_t keeper_get_pod_count(const struct keeper *keeper)

@@ -8,6 +8,7 @@
 #include <wasmcached/module/secrets.h>
 #include <wasmcached/module/stats.h>
 
+struct kube; struct kube_secrets;
 struct loop; struct store; struct fetch_client; struct registry; struct registry_tree; struct credential_providers; struct modules; struct trust_keys; struct trust_policy;
 
 /* ---- what is wanted: contract section 1, one decoder for API, resources and CLI ---- */
@@ -100,6 +101,7 @@ struct modules_options {
                 struct trust_policy *policy; const char *signature_repository;
                 const struct trust_rule { const char *match; struct trust_keys *keys; struct trust_policy *policy; } *rules; size_t rule_count;
         } trust;
+        struct kube *kube; struct kube_secrets *kube_secrets;      /* borrowed until no job is left; NULL, both: no Secrets of the Kubernetes API */
         unsigned waiters_max;             /* all together; more = ERROR_BUSY */
 };
 /* Copies options; loads the catalog from the store. Borrows loop and store; keeps references of fetch; owns registry. */

@@ -35,6 +35,7 @@ struct plugin {
         enum plugin_fail_strategy fail_strategy;
         int64_t priority;                 /* 0 if unset, as documented */
         char *namespace, *name;           /* never NULL; name "" if it could not be read */
+        char *uid;                        /* metadata.uid; NULL if absent */
         char *version;                    /* metadata.resourceVersion; for what has none, a hash of its content */
         char *url, *plugin_name, *config; /* config is JSON text of an object; each NULL if absent */
         struct module_want *want;         /* what to ask module for; NULL unless accepted */
@@ -80,13 +81,16 @@ struct plugins_options {
 };
 struct plugins *plugins_new(const struct plugins_options *options) __attribute__((returns_nonnull));
 void plugins_free(struct plugins **plugins);
-/* A source is a file name or another name. One object from two sources: the source whose name sorts first (bytewise) wins, within a source the earlier one; the others are listed
-   as refused and wait. All three take over one reference of each plugin. An equal plugin changes nothing. */
+/* A source is a file name, or a name with a '/' in it, which no file has ("kubernetes/wasmplugins"). One object from two sources: files go before other sources, so that what lies
+   on the node holds against the cluster; then the name that sorts first (bytewise) wins, within a source the earlier object; the others are listed as refused and wait.
+   All three take over one reference of each plugin. An equal plugin changes nothing. */
+int plugin_compare_sources(const char *a, const char *b);
 void plugins_put(struct plugins *plugins, const char *source, struct plugin *plugin);
 void plugins_replace(struct plugins *plugins, const char *source, struct plugin *const *items, size_t count);     /* all of the source; count 0 forgets it */
 bool plugins_remove(struct plugins *plugins, const char *source, enum plugin_kind kind, const char *namespace, const char *name);
 /* The one that counts; NULL if there is none. Borrowed until the next change. */
 const struct plugin *plugins_find(const struct plugins *plugins, enum plugin_kind kind, const char *namespace, const char *name);
+const char *plugins_get_source(const struct plugins *plugins, const struct plugin *plugin);         /* of the one that counts, if it is this; else NULL. Borrowed */
 size_t plugins_get_count(const struct plugins *plugins);           /* what /v1/resources lists, also what waits behind another */
 
 /* In the order of the chain, refused ones among them. Borrowed until the next call of plugins_… that is not const. `revision` is equal for equal chains and

@@ -252,10 +252,31 @@ static void test_memory(void **state)
         assert_int_equal(plugins_get_count(plugins), COUNT);
 }
 
+/* What lies on the node holds against what a server says, whatever its file is called. */
+static void test_files_go_first(void **state)
+{
+        (void)state;
+        static const char *const sorted[] = { "a.yaml", "kubernetes.yaml", "zzz.yaml", "\xc3\xbc.yaml", "kubernetes/pods", "kubernetes/wasmplugins" };
+        for (size_t i = 0; i < COUNT_OF(sorted); i++)
+                for (size_t k = 0; k < COUNT_OF(sorted); k++) {
+                        int order = plugin_compare_sources(sorted[i], sorted[k]);
+                        assert_int_equal((order > 0) - (order < 0), (i > k) - (i < k));
+                }
+        CLEANUP(plugins_free) struct plugins *plugins = set_new();
+        plugins_put(plugins, "kubernetes/wasmplugins", wasm("team", "a", ", priority: 1"));
+        plugins_put(plugins, "zzz.yaml", wasm("team", "a", ", priority: 2"));
+        expect_list(plugins, NULL, "team/a@kubernetes/wasmplugins<zzz.yaml team/a@zzz.yaml");
+        const struct plugin *first = plugins_find(plugins, PLUGIN_WASM_PLUGIN, "team", "a");
+        assert_string_equal(plugins_get_source(plugins, first), "zzz.yaml");
+        plugins_remove(plugins, "zzz.yaml", PLUGIN_WASM_PLUGIN, "team", "a");
+        assert_string_equal(plugins_get_source(plugins, plugins_find(plugins, PLUGIN_WASM_PLUGIN, "team", "a")), "kubernetes/wasmplugins");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_put_and_remove), cmocka_unit_test(test_replace), cmocka_unit_test(test_shadows), cmocka_unit_test(test_repeats), cmocka_unit_test(test_told_after),
+                cmocka_unit_test(test_put_and_remove), cmocka_unit_test(test_files_go_first),
+                cmocka_unit_test(test_replace), cmocka_unit_test(test_shadows), cmocka_unit_test(test_repeats), cmocka_unit_test(test_told_after),
                 cmocka_unit_test(test_pages), cmocka_unit_test(test_memory),
         };
         int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,519 @@
+/*
+ * How it goes: one job per kind of object sits in a list and watch on a worker of its own and hands over what came, whole, a hundred objects at a time; the loop decodes it for
+ *              a few milliseconds a turn. The objects of a list are put in place together when it is complete. Plugins that were listed in the life before come first.
+ * How it fails: a watch that is lost changes nothing that is there; it is told once per reason. A kind that the server does not know (no CRD) is an empty one, if it says so
+ *               twice and nothing of it was ever known: else what is known stays, since a server that has just started may not know it yet. An object that cannot be read is
+ *               a row of its own and harms no other.
+ * How it ends: cluster_close() cancels the watches and waits for their workers; what they had handed over is dropped.
+ */
+#include <wasmcached/kube.h>
+#include <wasmcached/loop.h>
+#include <wasmcached/plugin/cluster.h>
+#include "folder.h"
+#include "notes.h"
+#include "remember.h"
+
+enum { BATCH = 128, APPLY_US = 2000, OBJECT_BYTES_MAX = 4 << 20, ABSENT_TIMES = 2, FEEDS = 3 };
+
+struct feed_kind { const char *source; struct kube_kind kind; enum plugin_kind plugin; };
+static const struct feed_kind kinds[FEEDS] = {
+        { "kubernetes/wasmplugins", { "extensions.istio.io", "v1alpha1", "wasmplugins" }, PLUGIN_WASM_PLUGIN },
+        { "kubernetes/trafficextensions", { "extensions.istio.io", "v1alpha1", "trafficextensions" }, PLUGIN_TRAFFIC_EXTENSION },
+        { "kubernetes/pods", { "", "v1", "pods" }, PLUGIN_POD },
+};
+
+/* What a worker hands over. `object` is in `owned`; NULL with a change to something: it could not be read, `problem` says why. */
+struct item { enum kube_change change; char *namespace, *name, *problem; struct value *owned; const struct value *object; };
+enum delivery_kind { DELIVERY_BEGIN, DELIVERY_ITEMS, DELIVERY_COMMIT, DELIVERY_ABANDON, DELIVERY_STATE };
+struct delivery {
+        struct delivery *next;
+        struct feed *feed;
+        enum delivery_kind kind;
+        bool is_remembered;                       /* a list of before the restart */
+        enum kube_watch_state state; struct error err;
+        struct item items[BATCH]; size_t item_count;
+};
+
+struct feed {
+        struct cluster *cluster;
+        const struct feed_kind *kind;
+        /* the worker's */
+        struct job job;
+        struct kube_visitor visitor;
+        struct delivery *filling;
+        struct remember remember;
+        char *path, *head, *selector;
+        bool is_listing;
+        struct cancel *cancel;
+        /* the loop's */
+        struct delivery *first, **end;
+        size_t item_at;                           /* in the first */
+        struct plugin **plugins; size_t plugin_count;      /* of the list under way */
+        struct plugin_pod **pods; size_t pod_count;
+        bool in_list, has_arrived, is_absent, is_live, is_open;       /* absent: the server says that there is no such kind, and none was known */
+        unsigned absent;
+        struct error told;                        /* the last trouble */
+};
+
+struct cluster {
+        struct cluster_options options;
+        char *node, *folder;
+        struct feed feeds[FEEDS];
+        struct notes *notes;                      /* NULL: no Events are written */
+        struct loop_timer *step;
+        unsigned open;
+        void (*closed)(void *arg); void *closed_arg;
+};
+
+/* ---- on the worker: handing over */
+
+static void delivery_free(struct delivery *delivery)
+{
+        for (size_t i = 0; i < delivery->item_count; i++) {
+                struct item *item = &delivery->items[i];
+                free(item->namespace);
+                free(item->name);
+                free(item->problem);
+                value_free(&item->owned);
+        }
+        free(delivery);
+}
+
+static void delivery_arrived(void *arg)
+{
+        struct delivery *delivery = arg;
+        struct feed *feed = delivery->feed;
+        if (feed->cluster->closed) {
+                delivery_free(delivery);
+                return;
+        }
+        *feed->end = delivery;
+        feed->end = &delivery->next;
+        loop_timer_again(feed->cluster->step, 0);
+}
+
+static struct delivery *delivery_new(struct feed *feed, enum delivery_kind kind)
+{
+        struct delivery *delivery = memory_new(1, sizeof *delivery);
+        delivery->feed = feed;
+        delivery->kind = kind;
+        return delivery;
+}
+
+static void post(struct delivery *delivery)
+{
+        loop_post(delivery->feed->cluster->options.loop, delivery_arrived, delivery);
+}
+
+static void filling_post(struct feed *feed)
+{
+        if (feed->filling)
+                post(TAKE(feed->filling));
+}
+
+static void deliver(struct feed *feed, enum delivery_kind kind)
+{
+        filling_post(feed);
+        post(delivery_new(feed, kind));
+}
+
+static void item_add(struct feed *feed, const struct item *item)
+{
+        if (!feed->filling)
+                feed->filling = delivery_new(feed, DELIVERY_ITEMS);
+        feed->filling->items[feed->filling->item_count++] = *item;
+        if (!feed->is_listing || feed->filling->item_count == BATCH)
+                filling_post(feed);
+}
+
+/* ---- on the worker: the watch */
+
+static bool is_remembering(const struct feed *feed)
+{
+        return feed->path != NULL;
+}
+
+static bool list_begin(struct kube_visitor *visitor, struct error *err)
+{
+        (void)err;
+        struct feed *feed = CONTAINER_OF(visitor, struct feed, visitor);
+        feed->is_listing = true;
+        if (is_remembering(feed))
+                remember_begin(&feed->remember);
+        deliver(feed, DELIVERY_BEGIN);
+        return true;
+}
+
+static bool list_commit(struct kube_visitor *visitor, struct error *err)
+{
+        (void)err;
+        struct feed *feed = CONTAINER_OF(visitor, struct feed, visitor);
+        feed->is_listing = false;
+        deliver(feed, DELIVERY_COMMIT);
+        if (is_remembering(feed))
+                remember_commit(&feed->remember);
+        return true;
+}
+
+static void list_abandon(struct kube_visitor *visitor)
+{
+        struct feed *feed = CONTAINER_OF(visitor, struct feed, visitor);
+        feed->is_listing = false;
+        deliver(feed, DELIVERY_ABANDON);
+        if (is_remembering(feed))
+                remember_abandon(&feed->remember);
+}
+
+static bool object_came(struct kube_visitor *visitor, struct kube_object *object, struct error *err)
+{
+        (void)err;
+        struct feed *feed = CONTAINER_OF(visitor, struct feed, visitor);
+        bool is_gone = object->change == KUBE_DELETE;
+        struct item item = { .change = object->change, .namespace = string_copy(object->namespace), .name = string_copy(object->name) };
+        if (is_remembering(feed) && !is_gone && object->object)
+                remember_put(&feed->remember, object->object);
+        else if (is_remembering(feed))
+                remember_remove(&feed->remember, object->namespace, object->name);
+        if (!is_gone && !object->object)
+                item.problem = string_copy(object->problem->text);
+        if (!is_gone)
+                item.owned = TAKE(object->object);
+        item.object = item.owned;
+        item_add(feed, &item);
+        return true;
+}
+
+static void state_came(struct kube_visitor *visitor, enum kube_watch_state state, const struct error *err)
+{
+        struct feed *feed = CONTAINER_OF(visitor, struct feed, visitor);
+        struct delivery *delivery = delivery_new(feed, DELIVERY_STATE);
+        delivery->state = state;
+        if (err)
+                delivery->err = *err;
+        filling_post(feed);
+        post(delivery);
+}
+
+static void object_remembered(void *arg, struct value **line)
+{
+        const struct value *object = value_get_member(*line, "put");
+        item_add(arg, &(struct item){ .change = KUBE_PUT, .owned = TAKE(*line), .object = object });
+}
+
+/* What was known before the restart, as if it had been listed. */
+static void remembered_deliver(struct feed *feed)
+{
+        struct error err = { 0 };
+        feed->is_listing = true;
+        deliver(feed, DELIVERY_BEGIN);
+        bool is_known = remember_load(&feed->remember, object_remembered, feed, &err);
+        feed->is_listing = false;
+        filling_post(feed);
+        struct delivery *end = delivery_new(feed, is_known ? DELIVERY_COMMIT : DELIVERY_ABANDON);
+        end->is_remembered = true;
+        post(end);
+        if (!is_known && err.code != ERROR_NOT_FOUND)
+                LOG_WARN("kubernetes_not_remembered", LOG_TEXT("file", feed->path), LOG_TEXT("detail", err.text));
+}
+
+static void feed_run(struct job *job)
+{
+        ON_WORKER();
+        struct feed *feed = CONTAINER_OF(job, struct feed, job);
+        struct error err = { 0 };
+        struct kube_watch watch = { .kind = feed->kind->kind, .field_selector = feed->selector, .object_bytes_max = OBJECT_BYTES_MAX };
+        feed->visitor = (struct kube_visitor){ list_begin, object_came, list_commit, list_abandon, state_came };
+        if (is_remembering(feed)) {
+                remember_init(&feed->remember, feed->path, feed->head);
+                remembered_deliver(feed);
+        }
+        kube_watch_run(feed->cluster->options.kube, &watch, &feed->visitor, feed->cancel, &err);
+        if (is_remembering(feed))
+                remember_fini(&feed->remember);
+}
+
+/* ---- on the loop: putting in place */
+
+static void list_forget(struct feed *feed)
+{
+        for (size_t i = 0; i < feed->plugin_count; i++)
+                plugin_unref(&feed->plugins[i]);
+        for (size_t i = 0; i < feed->pod_count; i++)
+                plugin_pod_free(&feed->pods[i]);
+        free(TAKE(feed->plugins));
+        free(TAKE(feed->pods));
+        feed->plugin_count = feed->pod_count = 0;
+}
+
+static void pointer_add(void *list_pointer, size_t *count, void *pointer)
+{
+        void **list;
+        memcpy(&list, list_pointer, sizeof list);
+        if ((*count & (*count - 1)) == 0)
+                list = memory_resize(list, *count ? 2 * *count : 1, sizeof *list);
+        list[(*count)++] = pointer;
+        memcpy(list_pointer, &list, sizeof list);
+}
+
+static struct plugin *unreadable_row(const struct feed *feed, const struct item *item)
+{
+        struct plugin *row = plugin_new_row(feed->kind->plugin, item->namespace, item->name);
+        struct place at = place_top("object");
+        problem_add(row, ERROR_BAD_REQUEST, &at, "%s", item->problem);
+        plugin_seal_row(row);
+        return row;
+}
+
+static void plugin_put(struct feed *feed, struct plugin *plugin)
+{
+        if (feed->in_list)
+                pointer_add(&feed->plugins, &feed->plugin_count, plugin);
+        else
+                plugins_put(keeper_get_plugins(feed->cluster->options.keeper), feed->kind->source, plugin);
+}
+
+/* A Pod that has ended runs nothing that could ask, and its name may be another's soon. */
+static bool pod_is_over(const struct value *object)
+{
+        const char *phase = value_get_text(value_get_member(value_get_member(object, "status"), "phase"));
+        return string_equal(phase, "Succeeded") || string_equal(phase, "Failed");
+}
+
+static void pod_put(struct feed *feed, const struct item *item)
+{
+        struct batch batch = { 0 };
+        bool is_over = pod_is_over(item->object);
+        if (item->object && !is_over)
+                pod_read(&batch, feed->kind->source, item->object);
+        for (size_t i = 0; i < batch.pod_count; i++) {
+                struct plugin_pod *pod = TAKE(batch.pods[i]);
+                if (feed->in_list)
+                        pointer_add(&feed->pods, &feed->pod_count, pod);
+                else
+                        keeper_put_pod(feed->cluster->options.keeper, feed->kind->source, pod);
+        }
+        if (batch.pod_count == 0 && !feed->in_list)
+                keeper_remove_pod(feed->cluster->options.keeper, feed->kind->source, item->namespace, item->name);
+        if (item->problem)
+                LOG_WARN("pod_unreadable", LOG_TEXT("namespace", item->namespace), LOG_TEXT("name", item->name), LOG_TEXT("detail", item->problem));
+        batch.pod_count = 0;
+        batch_fini(&batch);
+}
+
+static void item_apply(struct feed *feed, const struct item *item)
+{
+        if (feed->kind->plugin == PLUGIN_POD)
+                pod_put(feed, item);
+        else if (item->change == KUBE_DELETE)
+                plugins_remove(keeper_get_plugins(feed->cluster->options.keeper), feed->kind->source, feed->kind->plugin, item->namespace, item->name);
+        else
+                plugin_put(feed, item->object ? plugin_decode(item->object) : unreadable_row(feed, item));
+}
+
+static void arrive(struct feed *feed)
+{
+        feed->has_arrived = true;
+        keeper_arrive(feed->cluster->options.keeper, feed->kind->source);
+}
+
+static void list_apply(struct feed *feed, const struct delivery *delivery)
+{
+        size_t count = feed->plugin_count + feed->pod_count;
+        if (feed->kind->plugin == PLUGIN_POD)
+                keeper_put_pods(feed->cluster->options.keeper, feed->kind->source, feed->pods, feed->pod_count);
+        else
+                plugins_replace(keeper_get_plugins(feed->cluster->options.keeper), feed->kind->source, feed->plugins, feed->plugin_count);
+        feed->plugin_count = feed->pod_count = 0;         /* taken over */
+        list_forget(feed);
+        feed->is_absent = false;
+        LOG_INFO(delivery->is_remembered ? "kubernetes_remembered" : "kubernetes_listed", LOG_TEXT("source", feed->kind->source), LOG_NUMBER("objects", count),
+                LOG_TEXT("server", kube_get_server(feed->cluster->options.kube)));
+        arrive(feed);
+}
+
+/* ---- on the loop: how the watch does */
+
+static void lost(struct feed *feed, const struct error *err)
+{
+        bool is_new = feed->is_live || feed->told.code != err->code || strcmp(feed->told.text, err->text) != 0;
+        bool is_pods = feed->kind->plugin == PLUGIN_POD;
+        const char *kept = feed->has_arrived || is_pods ? "what is known stays in force" : "chains are answered with 503 until it can be listed";
+        bool is_quiet = err->code == ERROR_NOT_FOUND && !is_pods && (!feed->has_arrived || feed->is_absent);
+        feed->absent = is_quiet ? feed->absent + 1 : 0;
+        if (feed->absent >= ABSENT_TIMES && !feed->has_arrived) {
+                feed->is_absent = true;
+                LOG_WARN("kubernetes_absent", LOG_TEXT("source", feed->kind->source), LOG_TEXT("detail", err->text),
+                        LOG_TEXT("meaning", "the cluster has no such kind (no CRD); there are none until it has"));
+                arrive(feed);
+        } else if (is_new && !is_quiet)
+                LOG_WARN("kubernetes_lost", LOG_TEXT("source", feed->kind->source), LOG_TEXT("code", error_get_row(err->code)->name), LOG_TEXT("detail", err->text),
+                        LOG_TEXT("kept", kept));
+        keeper_note_trouble(feed->cluster->options.keeper, feed->kind->source, feed->is_absent && is_quiet ? NULL : err->text);
+        feed->told = *err;
+        feed->is_live = false;
+}
+
+static void state_apply(struct feed *feed, const struct delivery *delivery)
+{
+        if (delivery->state == KUBE_WATCH_LOST)
+                lost(feed, &delivery->err);
+        else if (delivery->state == KUBE_WATCH_LIVE && !feed->is_live) {
+                LOG_INFO("kubernetes_live", LOG_TEXT("source", feed->kind->source), LOG_TEXT("server", kube_get_server(feed->cluster->options.kube)));
+                feed->is_live = true;
+                feed->absent = 0;
+                keeper_note_trouble(feed->cluster->options.keeper, feed->kind->source, NULL);
+        }
+}
+
+/* One item, or what is no item. False: that was the delivery's last. */
+static bool delivery_step(struct feed *feed, struct delivery *delivery)
+{
+        switch (delivery->kind) {
+        case DELIVERY_ITEMS:
+                item_apply(feed, &delivery->items[feed->item_at++]);
+                return feed->item_at < delivery->item_count;
+        case DELIVERY_BEGIN:
+        case DELIVERY_ABANDON:
+                list_forget(feed);
+                feed->in_list = delivery->kind == DELIVERY_BEGIN;
+                return false;
+        case DELIVERY_COMMIT:
+                feed->in_list = false;
+                list_apply(feed, delivery);
+                return false;
+        case DELIVERY_STATE:
+                state_apply(feed, delivery);
+                return false;
+        }
+        return false;
+}
+
+static void first_drop(struct feed *feed)
+{
+        struct delivery *delivery = feed->first;
+        feed->first = delivery->next;
+        if (!feed->first)
+                feed->end = &feed->first;
+        feed->item_at = 0;
+        delivery_free(delivery);
+}
+
+static void step_fired(void *arg)
+{
+        struct cluster *cluster = arg;
+        int64_t until_us = clock_get_us() + APPLY_US;
+        for (size_t i = 0; i < FEEDS; i++)
+                while (cluster->feeds[i].first) {
+                        if (!delivery_step(&cluster->feeds[i], cluster->feeds[i].first))
+                                first_drop(&cluster->feeds[i]);
+                        if (clock_get_us() < until_us)
+                                continue;
+                        loop_timer_again(cluster->step, 0);
+                        return;
+                }
+}
+
+/* ---- life */
+
+static void cluster_check_closed(void *arg)
+{
+        struct cluster *cluster = arg;
+        if (--cluster->open == 0)
+                cluster->closed(cluster->closed_arg);
+}
+
+/* What the job posted before it ended comes first, since posts keep their order. */
+static void feed_done(struct job *job)
+{
+        struct feed *feed = CONTAINER_OF(job, struct feed, job);
+        loop_post(feed->cluster->options.loop, cluster_check_closed, feed->cluster);
+}
+
+static void feed_start(struct cluster *cluster, size_t which)
+{
+        struct feed *feed = &cluster->feeds[which];
+        bool is_pods = kinds[which].plugin == PLUGIN_POD;
+        *feed = (struct feed){ .cluster = cluster, .kind = &kinds[which], .cancel = cancel_new(), .job = { .run = feed_run, .done = feed_done } };
+        feed->end = &feed->first;
+        if (is_pods)
+                feed->selector = string_format("spec.nodeName=%s", cluster->node);
+        else {
+                feed->path = string_format("%s/%s.jsonl", cluster->folder, kinds[which].kind.plural);
+                feed->head = string_format("{\"form\":1,\"server\":\"%s\",\"kind\":\"%s\"}", kube_get_server(cluster->options.kube), kinds[which].kind.plural);
+                keeper_expect(cluster->options.keeper, feed->kind->source);
+        }
+        feed->is_open = true;
+        cluster->open++;
+        job_start(cluster->options.loop, &feed->job);
+}
+
+/* What lies on the node is nobody's business in the cluster, whatever uid it carries. */
+static void told(void *arg, const struct keeper_news *news)
+{
+        struct cluster *cluster = arg;
+        const char *source = plugins_get_source(keeper_get_plugins(cluster->options.keeper), news->plugin);
+        for (size_t i = 0; i < FEEDS; i++)
+                if (string_equal(source, kinds[i].source))
+                        notes_add(cluster->notes, news);
+}
+
+struct cluster *cluster_new(const struct cluster_options *options)
+{
+        ON_LOOP();
+        struct cluster *cluster = memory_new(1, sizeof *cluster);
+        struct error err = { 0 };
+        cluster->options = *options;
+        cluster->node = string_copy(options->node ? options->node : "");
+        cluster->folder = string_copy(options->folder);
+        cluster->step = loop_timer_start(options->loop, 0, 0, step_fired, cluster);
+        if (!fs_make_folders(cluster->folder, 0700, &err))
+                LOG_WARN("kubernetes_not_remembered", LOG_TEXT("file", cluster->folder), LOG_TEXT("detail", err.text));
+        for (size_t i = 0; i < FEEDS; i++)
+                if (kinds[i].plugin != PLUGIN_POD || *cluster->node)
+                        feed_start(cluster, i);
+        if (options->writes_events) {
+                cluster->notes = notes_new(options->loop, options->kube, cluster->node);
+                keeper_set_teller(options->keeper, told, cluster);
+        }
+        return cluster;
+}
+
+void cluster_close(struct cluster *cluster, void (*closed)(void *arg), void *arg)
+{
+        ON_LOOP();
+        cluster->closed = closed;
+        cluster->closed_arg = arg;
+        for (size_t i = 0; i < FEEDS; i++)
+                if (cluster->feeds[i].is_open)
+                        cancel_trigger(cluster->feeds[i].cancel);
+        loop_timer_cancel(&cluster->step);
+        keeper_set_teller(cluster->options.keeper, NULL, NULL);
+        if (cluster->notes && notes_close(cluster->notes, cluster_check_closed, cluster))
+                cluster->open++;
+}
+
+void cluster_free(struct cluster **cluster_pointer)
+{
+        struct cluster *cluster = TAKE(*cluster_pointer);
+        if (!cluster)
+                return;
+        loop_timer_cancel(&cluster->step);
+        notes_free(&cluster->notes);
+        for (size_t i = 0; i < FEEDS; i++) {
+                struct feed *feed = &cluster->feeds[i];
+                if (!feed->is_open)
+                        continue;
+                while (feed->first)
+                        first_drop(feed);
+                if (feed->filling)
+                        delivery_free(feed->filling);
+                list_forget(feed);
+                cancel_free(&feed->cancel);
+                free(feed->path);
+                free(feed->head);
+                free(feed->selector);
+        }
+        free(cluster->node);
+        free(cluster->folder);
+        free(cluster);
+}
