@@ -13,6 +13,8 @@ import pytest
 
 from e2e_daemon import BUILD, DAEMON, SOURCE, Daemon, ask, await_true
 from e2e_identity import Caller, FolderOfProc, Node, RealCgroups, cgroup2, container_id, pod_object, uid_of
+from e2e_kube import Kube, in_cluster
+from e2e_plugins import plugin
 
 
 @pytest.fixture(params=['real', 'folder'])
@@ -440,3 +442,26 @@ def test_stop_while_reviewing(clustered, kube):
     for caller in waiting[1:]:
         told = json.loads(caller.process.stdout.readline())
         assert told['status'] == 503, told
+
+
+# ---- the cluster as a source ----
+def test_pods_and_plugins_of_the_api_server(quick):
+    """Nothing lies on the node: the Pod, its labels and its plugin come from the API; who is gone there is nobody here."""
+    kube = Kube().start()
+    try:
+        in_cluster(quick.daemon, kube, node='node-a')
+        mine, theirs = pod_object('web', 'team-a', node='node-a', app='web'), pod_object('db', 'team-b', node='node-a')
+        kube.apply(mine, theirs, plugin('p', url=quick.url, selector={'matchLabels': {'app': 'web'}}))
+        quick.start()
+        caller, other = quick.caller(mine), quick.caller(theirs)
+        module = known(quick, caller).json
+        assert module['path'].startswith('/seen/team-a/here/')
+        await_true(lambda: caller.ask('GET', '/v1/plugins').status == 200, 30)
+        entry = await_true(lambda: (chain := caller.ask('GET', '/v1/plugins').json['plugins']) and chain[0]['state'] == 'ready' and chain[0], 30)
+        assert entry['name'] == 'p' and entry['path'] == module['path']
+        assert known(quick, other) and other.ask('GET', '/v1/plugins').json['plugins'] == []
+        assert other.get(quick.url, namespace='team-a').code == 'denied'
+        kube.delete(mine)
+        await_true(lambda: caller.get(quick.url).status == 403, 30, 'the pod to be forgotten')
+    finally:
+        kube.stop()
