@@ -41,6 +41,7 @@ static void proving_reset(struct proving *proving)
                 proving->failures[i] = TRUST_FAILURE_NONE;
         }
         founds_fini(&proving->founds);
+        buffer_fini(&proving->box);
         buffer_fini(&proving->looked);
         proving->unreachable = (struct error){ 0 };
         proving->has_tried_stored = proving->has_news = proving->is_module_judged = false;
@@ -129,7 +130,11 @@ static void judge_manifests(struct pull *pull)
 
 static void stored_found(void *arg, const struct store_evidence *row)
 {
-        founds_add_row(&((struct pull *)arg)->proving->founds, row);
+        struct proving *proving = ((struct pull *)arg)->proving;
+        if (box_is_row(row))
+                box_set(proving, row->body, row->body_bytes);
+        else
+                founds_add_row(&proving->founds, row);
 }
 
 /* Evidence that cannot be read is evidence that is not there: the source is asked. */
@@ -221,6 +226,23 @@ static void judge_within(struct pull *pull, const struct mapped *module)
 
 /* ---- steps ---- */
 
+/* As the url delivered it: packed, where such a body was kept and is of this module, or the module itself. */
+static void judge_files(struct pull *pull, const struct mapped *module)
+{
+        struct proving *proving = pull->proving;
+        struct trust_target file = { .kind = TRUST_TARGET_FILE, .digest = pull->module, .bytes = module->bytes, .size_bytes = module->size_bytes };
+        if (!proving_is_done(proving) && box_is_of_module(pull)) {
+                struct trust_target box = file;
+                box.bytes = proving->box.data;
+                box.size_bytes = proving->box.used;
+                proving_judge(pull, PROOF_OF_FILE, &box, &pull->module);
+                for (size_t i = 0; i < proving->founds.count; i++)
+                        proving->founds.items[i].judged = FOUND_NEW;       /* about other bytes */
+        }
+        if (!proving_is_done(proving))
+                proving_judge(pull, PROOF_OF_FILE, &file, &pull->module);
+}
+
 static bool judge_stored(struct pull *pull)
 {
         struct proving *proving = pull->proving;
@@ -243,10 +265,8 @@ static bool judge_stored(struct pull *pull)
         if ((!module_may_prove(pull) && proving->founds.count == before) || !map_module(pull, &module, &err))
                 return false;
         judge_within(pull, &module);
-        if (is_url) {
-                struct trust_target file = { .kind = TRUST_TARGET_FILE, .digest = pull->module, .bytes = module.bytes, .size_bytes = module.size_bytes };
-                proving_judge(pull, PROOF_OF_FILE, &file, &pull->module);
-        }
+        if (is_url)
+                judge_files(pull, &module);
         return proving_is_done(proving);
 }
 
@@ -330,6 +350,8 @@ bool prove_body(struct pull *pull, bool is_module, struct error *err)
                 judge_within(pull, &mapped);
         if (!proving_is_done(proving))
                 prove_look_sidecars(pull, judge_body, &body);
+        if (!is_module && proving->proof_count > 0)
+                box_set(proving, mapped.bytes, mapped.size_bytes);
         if (proving_is_done(proving) || (!is_module && module_may_prove(pull)))
                 return true;
         return proving_refuse(pull, err);
@@ -358,6 +380,9 @@ bool prove_module(struct pull *pull, struct error *err)
         for (size_t i = 0; i < proving->proof_count; i++)
                 if (proving->proofs[i].scope == PROOF_OF_FILE && digest_equal(&proving->proofs[i].target, &proving->body))
                         proving->proofs[i].target = pull->module;
+        for (size_t i = 0; proving->box.used > 0 && i < proving->founds.count; i++)
+                if (digest_equal(&proving->founds.items[i].target, &proving->body))
+                        proving->founds.items[i].target = pull->module;
         if (proving_is_done(proving))
                 return true;
         CLEANUP(mapped_fini) struct mapped module = { 0 };
@@ -398,7 +423,7 @@ bool prove_save(struct pull *pull, struct error *err)
                 return true;
         int64_t now_s = clock_get_wall_s();
         size_t count = 0, proof_count = 0;
-        CLEANUP(cleanup_free) struct store_evidence *rows = memory_new(proving->founds.count, sizeof *rows);
+        CLEANUP(cleanup_free) struct store_evidence *rows = memory_new(proving->founds.count + 1, sizeof *rows);
         CLEANUP(cleanup_free) struct store_proof *proofs = memory_new(proving->proof_count + 1, sizeof *proofs);
         CLEANUP(cleanup_free) size_t *row_of = memory_new(proving->founds.count, sizeof *row_of);
         for (size_t i = 0; i < proving->founds.count; i++) {
@@ -424,8 +449,11 @@ bool prove_save(struct pull *pull, struct error *err)
                         .proved_s = now_s,
                 };
         }
+        size_t signature_count = count;
+        if (proving->box.used > 0 && proof_count > 0)
+                box_format_row(pull, &rows[count++]);
         bool done = store_save_evidence(pull->store, rows, count, proofs, proof_count, err);
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < signature_count; i++)
                 free((void *)(uintptr_t)rows[i].extra);
         return done;
 }

@@ -42,6 +42,7 @@ struct proving {
         bool has_tried_stored, has_news;          /* news: evidence that the store has not */
         bool is_over_limit;
         struct digest judged_module; bool is_module_judged;
+        struct buffer box;                        /* a packed body whose signatures were found, as delivered; empty = none, or too large to keep */
         struct digest body;                       /* of a url, as delivered: what lies beside it is about that */
         unsigned tallies[MODULE_PROOFS][MODULE_PROOF_REASONS];
 };
@@ -63,6 +64,11 @@ bool prove_image(struct pull *pull, struct error *err);            /* OCI, resol
 bool prove_body(struct pull *pull, bool is_module, struct error *err);     /* http(s), file: the body in pull->writer as it came */
 bool prove_module(struct pull *pull, struct error *err);           /* the end: what is still open is judged on the module, or refused */
 bool prove_save(struct pull *pull, struct error *err);             /* evidence and proofs into the store */
+/* prove_box.c: packed bodies as evidence, so that what was signed as delivered can be judged again. */
+bool box_is_row(const struct store_evidence *row);
+void box_set(struct proving *proving, const void *bytes, size_t size_bytes);
+void box_format_row(const struct pull *pull, struct store_evidence *ret_row);      /* borrowed from the pull */
+bool box_is_of_module(struct pull *pull);                          /* unpacked, it gives pull->module */
 /* prove_oci.c, prove_url.c: look-ups; what they find is in proving->founds, what they cannot see in ->looked and ->unreachable. */
 bool prove_look_oci(struct pull *pull, bool (*arrived)(struct pull *pull));        /* arrived() judges after each place; true ends the search */
 void prove_look_sidecars(struct pull *pull, void (*arrived)(struct pull *pull, void *arg), void *arg);

@@ -4,6 +4,8 @@ import os
 import pytest
 
 import good_sign
+import signing
+from content import gz, tar
 from e2e_daemon import Daemon
 from e2e_images import unique, wasm
 from e2e_servers import Registry
@@ -50,6 +52,30 @@ def test_tampered_evidence_never_verifies(daemon, up, statement):
     up.log(clear=True)
     assert daemon.good(image.url, verificationKey=FAKE_K)['verified']
     assert not image.has_layer(image.asked())
+
+
+@pytest.mark.parametrize('box', ['wasm', 'gzip', 'tar'])
+@pytest.mark.parametrize('kind', ['http', 'file'])
+def test_files_need_no_source_after_a_restart(place, nginx, keys, kind, box):
+    """What lies beside a packed body signs the body: it is kept, unpacked again and has to give the module that is handed out."""
+    key, daemon, name = keys(), place.daemon(), unique('f').replace('/', '-')
+    module = wasm(name)
+    body = {'wasm': module, 'gzip': gz(module), 'tar': gz(tar([('plugin.wasm', module)]))}[box]
+    url = place(kind, name, body)
+    place(kind, name + '.sig', signing.b64(key.sign(body)).encode())
+    first = daemon.good(url, verificationKey=key.pem)
+    for gone in (name, name + '.sig'):
+        os.remove(os.path.join(nginx.files if kind == 'http' else place.root, gone))
+    daemon.restart()
+    again = daemon.good(url, verificationKey=key.pem)
+    assert (again['verified'], again['path'], again['source']) == (first['verified'], first['path'], 'cache')
+    assert daemon.get(url, verificationKey=keys('other').pem).status != 200
+    daemon.stop()
+    rows = evidence(daemon, "SELECT body FROM evidence WHERE kind = 'packed-body'")
+    assert len(rows) == (box != 'wasm')
+    evidence(daemon, "UPDATE evidence SET body = zeroblob(length(body)) WHERE kind = 'packed-body'" if rows else 'DELETE FROM evidence')
+    daemon.start()
+    assert daemon.get(url, verificationKey=key.pem).status != 200
 
 
 def test_exchanged_evidence_never_verifies(daemon, up):
