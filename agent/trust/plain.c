@@ -17,12 +17,11 @@ bool miss_spent(struct judgement *judgement)
         return miss(judgement->failure, TRUST_LIMIT, "too many signatures to examine; remove those that are no longer needed");
 }
 
-static bool prove(struct judgement *judgement, const char *format, const struct verified *verified)
+static void prove(struct judgement *judgement, const char *format, const struct verified *verified)
 {
         judgement->proof->format = format;
         judgement->proof->fingerprint = *trust_keys_get_fingerprint(judgement->demand->keys, verified->key);
         judgement->proof->algorithm = verified->algorithm;
-        return true;
 }
 
 bool prove_plain(struct judgement *judgement, const char *format, const struct verified *verified)
@@ -32,11 +31,14 @@ bool prove_plain(struct judgement *judgement, const char *format, const struct v
         if (judgement->policy->rekor_keys)
                 return miss(judgement->failure, TRUST_NO_LOG_ENTRY, "a valid signature of the format %s, which has no transparency log entry, and trust.rekor_keys demands one; "
                         "sign with cosign and publish the bundle", format);
-        return prove(judgement, format, verified);
+        prove(judgement, format, verified);
+        return true;
 }
 
 bool prove_logged(struct judgement *judgement, const char *format, const struct verified *verified, const char *entry_or_null, const struct logged *logged)
 {
-        return policy_check_identity(judgement, NULL) && policy_check_annotations(judgement, NULL) && rekor_check_annotation(judgement, entry_or_null, logged) &&
-                prove(judgement, format, verified);
+        if (!policy_check_identity(judgement, NULL) || !policy_check_annotations(judgement, NULL) || !rekor_check_annotation(judgement, entry_or_null, logged))
+                return false;
+        prove(judgement, format, verified);
+        return true;
 }
