@@ -410,6 +410,29 @@ static void test_legacy(void **state)
         }
 }
 
+/* A bundle that cannot be read is told from one that lacks something. */
+static void test_legacy_texts(void **state)
+{
+        (void)state;
+        static const struct { const char *text, *says; } rows[] = {
+                { "",                                              "here: the legacy bundle: JSON line 1, column " },
+                { "{\"base64Signature\":\"AAAA\"",                 "here: the legacy bundle: JSON line 1, column " },
+                { "{\"base64Signature\":[\"AAAA\"]}",              "here: the legacy bundle: member \"base64Signature\" must be of type " },
+                { "{\"base64Signature\":\"AAAA\",\"rekorBundle\":7}", "here: the legacy bundle: member \"rekorBundle\" must be of type " },
+                { "{\"Base64Signature\":\"AAAA\"}",                "here: the legacy bundle has no \"base64Signature\"" },
+                { "{\"base64Signature\":null}",                    "here: the legacy bundle has no \"base64Signature\"" },
+                { "{\"base64Signature\":\"\"}",                    "here: the legacy bundle: \"base64Signature\" is not the base64 of a signature" },
+                { "{\"base64Signature\":\"AAA\"}",                 "here: the legacy bundle: \"base64Signature\" is not the base64 of a signature" },
+        };
+        for (size_t i = 0; i < COUNT_OF(rows); i++) {
+                BYTES body = bytes_of(rows[i].text, strlen(rows[i].text));
+                struct judged judged = legacy_of(body, kinds[P256].keys);
+                expect(rows[i].text, &judged, TRUST_MALFORMED);
+                if (strncmp(last_failure.text, rows[i].says, strlen(rows[i].says)) != 0)
+                        fail_msg("%s: \"%s\" does not begin with \"%s\"", rows[i].text, last_failure.text, rows[i].says);
+        }
+}
+
 /* A legacy bundle with an entry of the log `kinds[OTHER]` about a signature by kinds[P256]; `by` is the key that the entry names. */
 static struct bytes logged_make(struct bytes file, const struct kind *by, int64_t time)
 {
@@ -573,7 +596,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_raw), cmocka_unit_test(test_raw_flipped_cut_extended), cmocka_unit_test(test_base64), cmocka_unit_test(test_shapes), cmocka_unit_test(test_algorithms),
                 cmocka_unit_test(test_k12_ed25519ph), cmocka_unit_test(test_strangers), cmocka_unit_test(test_policy), cmocka_unit_test(test_detached),
-                cmocka_unit_test(test_detached_flipped_cut_extended), cmocka_unit_test(test_legacy), cmocka_unit_test(test_legacy_logged), cmocka_unit_test(test_ghsa_fx35_mq7g_6g98_key_in_cert), cmocka_unit_test(test_legacy_shape),
+                cmocka_unit_test(test_detached_flipped_cut_extended), cmocka_unit_test(test_legacy), cmocka_unit_test(test_legacy_texts), cmocka_unit_test(test_legacy_logged),
+                cmocka_unit_test(test_ghsa_fx35_mq7g_6g98_key_in_cert), cmocka_unit_test(test_legacy_shape),
                 cmocka_unit_test(test_legacy_size), cmocka_unit_test(test_fixtures),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
