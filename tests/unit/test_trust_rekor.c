@@ -284,6 +284,9 @@ static const struct { size_t body; const char *from, *to, *says; } broken_bodies
         { 0, "\"spec\":", "\"spec\":{},\"spec\":", "twice" }, { 0, "\"data\"", "\"url\":\"x\",\"data\"", "unknown member \"url\"" }, { 0, "{\"hash\"", "{\"content\":\"\",\"hash\"", "content" }, { 0, "\"algorithm\":\"sha256\"", "\"algorithm\":\"sha1\"", "no known algorithm" },
         { 0, "\"algorithm\":\"sha256\"", "\"algorithm\":\"SHA2_256\"", "no known algorithm" }, { 0, "\"algorithm\":\"sha256\"", "\"algorithm\":\"sha512\"", "another content" }, { 0, "\"value\":\"$A\"", "\"value\":\"$a\"", "another content" },
         { 0, ",\"value\":\"$A\"", "", "another content" }, { 0, "\"content\":\"$S\",", "", "\"content\" is no base64" }, { 0, "\"content\":\"$S\"", "\"content\":\"$S!\"", "no base64" }, { 0, "\"content\":\"$K\"", "\"content\":\"$R\"", "body" },
+        { 0, "\"content\":\"$K\"", "\"content\":\"$K!\"", "body: \"content\" is no base64" }, { 0, "\"content\":\"$K\"", "\"content\":7", "body: \"content\" is no base64" }, { 0, "\"publicKey\":{\"content\":\"$K\"}", "\"publicKey\":{}", "body: \"content\" is no base64" },
+        { 1, "\"verifier\":\"$K\"", "\"verifier\":\"$K!\"", "body: \"verifier\" is no base64" }, { 2, "\"publicKey\":\"$K\"", "\"publicKey\":\"$K!\"", "body: \"publicKey\" is no base64" },
+        { 3, "\"rawBytes\":\"$R\"", "\"rawBytes\":\"$R!\"", "body: \"rawBytes\" is no base64" }, { 4, "\"rawBytes\":\"$R\"", "\"rawBytes\":[]", "body: \"rawBytes\" is no base64" },
         { 0, "\"publicKey\":{\"content\":\"$K\"}", "\"publicKey\":\"$K\"", "publicKey" }, { 0, "\"signature\":{", "\"signature\":[],\"s\":{", "unknown member \"s\"" }, { 0, ",\"signature\":{\"content\":\"$S\",\"publicKey\":{\"content\":\"$K\"}}", "", "\"signature\" is missing" },
         { 1, "[{\"signature\":\"$S\",\"verifier\":\"$K\"}]", "[]", "exactly one" }, { 1, "[{\"signature\":\"$S\",\"verifier\":\"$K\"}]", "[{\"signature\":\"$S\",\"verifier\":\"$K\"},{\"signature\":\"$S\",\"verifier\":\"$K\"}]", "exactly one" },
         { 1, "\"signatures\":[", "\"signatures\":[[],", "exactly one" }, { 1, "[{\"signature\":\"$S\",\"verifier\":\"$K\"}]", "{\"a\":{\"signature\":\"$S\",\"verifier\":\"$K\"}}", "exactly one" }, { 1, "\"envelopeHash\":{\"algorithm\":\"sha256\",\"value\":\"00\"},", "", NULL }, { 1, "\"verifier\":\"$K\"", "\"verifier\":\"$K\",\"x\":1", "unknown member" }, { 1, "\"payloadHash\":{", "\"payloadHash\":[],\"p\":{", "unknown member" },
@@ -344,18 +347,23 @@ static void test_body_objects(void **state)
                 }
 }
 
-/* Our own signature and key with something behind them are others. */
+/* Our own signature and key with something behind them are others, and so is a signature of the same length with one bit changed. */
 static void test_longer(void **state)
 {
         (void)state;
         CLEANUP(texts_fini) struct signed_texts texts = texts_make(rig.pkey, RIG_STATEMENT, true);
         struct rig_bytes signature = rig_base64(texts.signature);
+        signature.data[signature.size - 1] ^= 1;
+        CLEANUP(cleanup_free) char *changed = base64_encode(signature.data, signature.size), *changed_twice = base64_encode(changed, strlen(changed));
+        signature.data[signature.size - 1] ^= 1;
         signature.data[signature.size++] = 0;
         CLEANUP(cleanup_free) char *longer = base64_encode(signature.data, signature.size), *longer_twice = base64_encode(longer, strlen(longer));
         CLEANUP(cleanup_free) char *one = rig_pem(rig.pkey), *two = rig_pem(rig.other_pkey), *both = string_format("%s%s", one, two), *pem = base64_encode(both, strlen(both));
         for (size_t i = 0; i < COUNT_OF(bodies); i++) {
                 CLEANUP(cleanup_free) char *template = rig_fill(bodies[i].body, (const char *const[]){ "$S", longer, "$T", longer_twice, NULL }), *two_keys = rig_fill(bodies[i].body, (const char *const[]){ "$K", pem, NULL });
+                CLEANUP(cleanup_free) char *one_bit = rig_fill(bodies[i].body, (const char *const[]){ "$S", changed, "$T", changed_twice, NULL });
                 expect_body(i, &texts, template, "another signature");
+                expect_body(i, &texts, one_bit, "another signature");
                 if (!bodies[i].is_v2)
                         expect_body(i, &texts, two_keys, "another key");
         }
