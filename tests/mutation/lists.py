@@ -43,6 +43,7 @@ EXTRA = [
 # (file, function as regular expression, expression or "re:" and a regular expression, why nothing can be observed)
 NO_MEMORY = 'false only when memory is out'
 SOUND = 'OpenSSL and libsodium do not fail here for a key that was loaded; the check is for libraries to come'
+NO_BYTES = 'the size stays 0 then: refused by the operand behind it, with the same sentence'
 EQUIVALENT = [
     ('key.c', 'rsa_check', 'EVP_PKEY_get_bn_param(key->pkey, OSSL_PKEY_PARAM_RSA_E, &exponent) != 1', SOUND),
     ('key.c', 'ed25519_check', 'EVP_PKEY_get_raw_public_key(key->pkey, key->ed25519, &size) != 1', SOUND),
@@ -59,4 +60,9 @@ EQUIVALENT = [
     ('verify.c', 'p1363_verify', 'size > 0', NO_MEMORY),
     ('verify.c', 'ed25519_verify', 're:EVP_DigestVerifyInit_ex.*', SOUND),
     ('verify.c', 'ed25519ph_verify', 're:crypto_sign_ed25519ph_(init|update).*', SOUND),
+    ('minisign.c', 'base64_exact', '!base64_take(line.bytes, line.size_bytes, BASE64_STANDARD, size_bytes, &bytes, &size)', NO_BYTES),
+    ('minisign.c', 'minisig_verify', 'crypto_generichash(hash, sizeof hash, target->bytes, target->size_bytes, NULL, 0) != 0', 'fails for sizes of hash and key out of bounds only; both are constants'),
+    ('sidecar.c', 'judge_sidecar_sig', '!base64_take(body.bytes, body.size_bytes, BASE64_STANDARD, SIGNATURE_BYTES_MAX, &decoded, &decoded_bytes)', NO_BYTES),
+    ('sidecar.c', 'judge_sidecar_legacy', '!base64_take(text, strlen(text), BASE64_STANDARD, SIGNATURE_BYTES_MAX, &signature, &signature_bytes)', NO_BYTES),
+    ('rekor_body.c', 'hash_check', 'EVP_Digest(content.bytes, content.size_bytes, ours, &size, algorithms[i].make(), NULL) != 1', 'OpenSSL does not fail here unless SHA-2 or memory is missing'),
 ]
