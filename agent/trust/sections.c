@@ -84,7 +84,7 @@ static bool layout_read(struct span module, struct wasm_layout *ret_layout)
                 struct reader body = reader_get_part(&reader);
 
                 section.end = (size_t)(reader.at - start);
-                if (id != 0 || reader.bad)
+                if (id != 0)
                         continue;
                 struct span name = reader_get_bytes(&body, reader_get_varuint32(&body));
                 if (body.bad)

@@ -28,7 +28,7 @@ static bool entry_check(struct reader *reader, bool has_lengths, struct wasm_pro
         uint8_t algorithm = 0;
         struct span signature = entry_get(&part, &algorithm);
 
-        if (reader->bad || part.bad || (has_lengths && !reader_is_empty(&part)))
+        if (part.bad || (has_lengths && part.at != part.end))
                 return refuse_data(ret_problem, TRUST_MALFORMED, "its lengths do not add up");
         if (algorithm != 1)
                 return refuse_data(ret_problem, TRUST_ALGORITHM, "it has a signature of an unknown algorithm; only Ed25519 (1) is known");
@@ -54,7 +54,7 @@ static bool set_read(struct reader *reader, bool has_lengths, struct wasm_set *r
         for (size_t i = 0; i < ret_set->signature_count && !part.bad; i++)
                 if (!entry_check(&part, has_lengths, ret_problem))
                         return false;
-        if (reader->bad || part.bad || (has_lengths && !reader_is_empty(&part)))
+        if (part.bad || (has_lengths && part.at != part.end))
                 return refuse_data(ret_problem, TRUST_MALFORMED, "its lengths do not add up");
         if (!has_lengths)
                 *reader = part;

@@ -321,6 +321,36 @@ static void test_lists(void **state)
         expect_module("last hash twice", with_longer, TRUST_TRUNCATED_MODULE);
 }
 
+/* Of sets that verify and do not fit, the nearest is told, and of two that are as near the first, in whatever order they come. */
+static void test_nearest(void **state)
+{
+        (void)state;
+        enum { PARTIAL_1, PARTIAL_2, CUT, OTHER, LISTS };
+        static const struct { int first, second; enum trust_reason reason; const char *text; } rows[] = {
+                { PARTIAL_1, OTHER,     TRUST_OTHER_DIGEST,     "it lists 1 of 3 parts" },
+                { OTHER,     PARTIAL_1, TRUST_OTHER_DIGEST,     "it lists 1 of 3 parts" },
+                { PARTIAL_1, PARTIAL_2, TRUST_OTHER_DIGEST,     "it lists 1 of 3 parts" },
+                { PARTIAL_2, PARTIAL_1, TRUST_OTHER_DIGEST,     "it lists 2 of 3 parts" },
+                { CUT,       PARTIAL_1, TRUST_TRUNCATED_MODULE, "it lists 4 parts and the module has 3" },
+                { PARTIAL_1, CUT,       TRUST_TRUNCATED_MODULE, "it lists 4 parts and the module has 3" },
+                { CUT,       OTHER,     TRUST_TRUNCATED_MODULE, "it lists 4 parts and the module has 3" },
+        };
+        uint8_t lists[LISTS][4 * 32] = { 0 };
+        static const size_t counts[LISTS] = { [PARTIAL_1] = 1, [PARTIAL_2] = 2, [CUT] = 4, [OTHER] = 1 };
+        BYTES body = body_make(3, true, lists[CUT]);
+
+        memcpy(lists[PARTIAL_1], lists[CUT], 32);
+        memcpy(lists[PARTIAL_2], lists[CUT], 64);
+        for (size_t i = 0; i < COUNT_OF(rows); i++) {
+                BYTES data = bytes_of("\1\1\1\2", 4);
+                set_add(&data, &(struct recipe){ 0 }, lists[rows[i].first], counts[rows[i].first]);
+                set_add(&data, &(struct recipe){ 0 }, lists[rows[i].second], counts[rows[i].second]);
+                BYTES module = module_make(data, body);
+                expect_module(rows[i].text, module, (int)rows[i].reason);
+                assert_non_null(strstr(last_failure.text, rows[i].text));
+        }
+}
+
 static void test_sections(void **state)
 {
         (void)state;
@@ -542,7 +572,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_k7), cmocka_unit_test(test_k7_flipped_cut_extended), cmocka_unit_test(test_k7_flipped_key), cmocka_unit_test(test_k8_attacks),
-                cmocka_unit_test(test_k8_flipped_and_cut), cmocka_unit_test(test_data), cmocka_unit_test(test_parts), cmocka_unit_test(test_lists), cmocka_unit_test(test_sections),
+                cmocka_unit_test(test_k8_flipped_and_cut), cmocka_unit_test(test_data), cmocka_unit_test(test_parts), cmocka_unit_test(test_lists), cmocka_unit_test(test_nearest), cmocka_unit_test(test_sections),
                 cmocka_unit_test(test_other_kinds_of_key), cmocka_unit_test(test_policy), cmocka_unit_test(test_targets), cmocka_unit_test(test_budget),
                 cmocka_unit_test(test_large_section), cmocka_unit_test(test_fixture_bytes), cmocka_unit_test(test_fixtures),
         };
