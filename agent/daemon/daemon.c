@@ -147,6 +147,15 @@ static void reload_idle(void *arg)
                 part_closed(daemon);
 }
 
+enum { DRAIN_MS = 300, DRAIN_LOOK_MS = 5, GRACE_LEAST_MS = 100 };
+
+/* Both waits together are STOP_GRACE_MS, so that a stop is over within a second. */
+static int64_t grace_left_ms(const struct daemon *daemon)
+{
+        int64_t drained_ms = daemon->drain_deadline_ms > 0 ? clock_get_ms() - (daemon->drain_deadline_ms - DRAIN_MS) : 0;
+        return drained_ms < STOP_GRACE_MS - GRACE_LEAST_MS ? STOP_GRACE_MS - drained_ms : GRACE_LEAST_MS;
+}
+
 /* Everything that exists, in reverse; part_closed() for each that takes time. */
 static void parts_close(struct daemon *daemon)
 {
@@ -161,10 +170,8 @@ static void parts_close(struct daemon *daemon)
                 keeper_close(daemon->keeper);
         modules_close(daemon->modules, part_closed, daemon);
         if (daemon->serve)
-                serve_close(daemon->serve, STOP_GRACE_MS, part_closed, daemon);
+                serve_close(daemon->serve, grace_left_ms(daemon), part_closed, daemon);
 }
-
-enum { DRAIN_MS = 300, DRAIN_LOOK_MS = 5 };
 
 /* A connection that was accepted is ours to answer: behind a socket that systemd holds, whoever comes later waits for the next daemon, and nobody is refused. */
 static void drain(void *arg)

@@ -338,6 +338,7 @@ void serve_close(struct serve *serve, int64_t grace_ms, void (*closed)(void *arg
         for (struct connection *connection = serve->connections; connection; connection = connection->next)
                 connection_dismiss(connection);
         serve_run_soon(serve);
+        serve->is_sweeping = false;               /* from here on in short steps, whenever the next sweep was to be */
         serve_sweep_arm(serve);
 }
 
