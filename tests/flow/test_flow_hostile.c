@@ -123,7 +123,7 @@ static void run_start(struct run *run, const struct value *mode)
         snprintf(run->repo, sizeof run->repo, "mode/%s", member(mode, "name"));
         find_digest(run->repo, digest);
         bool by_digest = strstr(needs, "digest") && *digest;
-        snprintf(json, sizeof json, "{\"url\":\"127.0.0.1:%d/%s%s%s\",\"timeout\":\"14s\"%s%s}", flow.port, run->repo, by_digest ? "@" : ":", by_digest ? digest : "v1",
+        snprintf(json, sizeof json, "{\"url\":\"127.0.0.1:%d/%s%s%s\",\"timeout\":\"45s\"%s%s}", flow.port, run->repo, by_digest ? "@" : ":", by_digest ? digest : "v1",
                  strstr(needs, "login") ? ",\"imagePullSecret\":\"pull\"" : "", strstr(needs, "key") ? key_member : "");
         flow_start(&flow, json, &flow_tenant_a, &run->answer);
 }
