@@ -325,7 +325,7 @@ bool prove_image(struct pull *pull, struct error *err)
         return pull->outcome != PULL_UNCHANGED || prove_module(pull, err);
 }
 
-struct body { struct mapped mapped; bool is_module; };
+struct body { struct mapped mapped; };
 
 static void judge_body(struct pull *pull, void *arg)
 {
@@ -338,7 +338,7 @@ bool prove_body(struct pull *pull, bool is_module, struct error *err)
 {
         if (!pull->demands)
                 return true;
-        struct body body = { .is_module = is_module };
+        struct body body = { 0 };
         proving_begin(pull);
         struct proving *proving = pull->proving;
         proving_reset(proving);                   /* what was judged before was about other bytes, or did not do */

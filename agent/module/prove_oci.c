@@ -26,7 +26,6 @@ struct look {
         struct cancel *cancel;
         const struct digest *target;
         bool is_tag;                              /* the `.sig` tag; else referrers */
-        const char *repository;                   /* as words say it */
         bool is_over_limit;
         struct founds founds;
         char looked[256];
