@@ -91,7 +91,7 @@ static void put_option(struct buffer *out, const struct option_child *child)
                 buffer_append_text(&line, "Required.");
         else
                 buffer_printf(&line, "Default: %s.", string_equal(option->initial, "\"\"") ? "empty" : option->initial);
-        buffer_append_text(&line, option->flags & OPTION_UNBUILT ? " Not built in this version." : option->flags & OPTION_RELOAD ? " Applied by reload." : " Needs a restart.");
+        buffer_append_text(&line, option->flags & OPTION_RELOAD ? " Applied by reload." : " Needs a restart.");
         put_prose(out, line.data);
 }
 

@@ -37,9 +37,7 @@ static void put_option_comment(struct buffer *out, int indent, const char *name,
         if (name)
                 buffer_printf(&text, "%s: ", name);
         buffer_printf(&text, "%s Allowed: %s.", option->prose, allowed.data);
-        if (option->flags & OPTION_UNBUILT)
-                buffer_append_text(&text, " Not built in this version.");
-        else if (!(option->flags & OPTION_RELOAD))
+        if (!(option->flags & OPTION_RELOAD))
                 buffer_append_text(&text, " Needs a restart.");
         put_comment(out, indent, text.data);
 }

@@ -21,14 +21,12 @@ bool option_refuse(const struct option_place *place, struct error *err, const ch
         return refuse(err, ERROR_BAD_REQUEST, "%s:%zu: %s: %s", place->file, place->line, place->key, text);
 }
 
-const char *option_word(const char *words, size_t index, bool *ret_is_built, char ret_word[32])
+const char *option_word(const char *words, size_t index, char ret_word[32])
 {
         for (; index > 0 && *words; index--) {
                 words += strcspn(words, "|");
                 words += *words == '|';
         }
-        *ret_is_built = *words != '!';
-        words += *words == '!';
         snprintf(ret_word, 32, "%.*s", (int)strcspn(words, "|"), words);
         return ret_word;
 }
@@ -36,9 +34,8 @@ const char *option_word(const char *words, size_t index, bool *ret_is_built, cha
 static void allowed_words(const struct option *option, struct buffer *out)
 {
         char word[32];
-        bool is_built;
-        for (size_t i = 0; *option_word(option->words, i, &is_built, word); i++)
-                buffer_printf(out, "%s%s%s", i ? ", " : "", word, is_built ? "" : " (not built in this version)");
+        for (size_t i = 0; *option_word(option->words, i, word); i++)
+                buffer_printf(out, "%s%s", i ? ", " : "", word);
 }
 
 static void bound_format(const struct option *option, int64_t bound, char ret_text[32])
@@ -88,13 +85,13 @@ static bool refuse_value(const struct option *option, const struct option_place 
 }
 
 /* ---- scalars ---- */
-static bool read_word(const struct option *option, const struct value *value, int64_t *ret_index, bool *ret_is_built)
+static bool read_word(const struct option *option, const struct value *value, int64_t *ret_index)
 {
         /* YAML 1.1 reads a bare `off` as false. */
         bool is_off = value_get_kind(value) == VALUE_BOOL && !value_get_bool(value);
         const char *text = is_off ? "off" : value_get_text(value);
         char word[32];
-        for (size_t i = 0; text && *option_word(option->words, i, ret_is_built, word); i++)
+        for (size_t i = 0; text && *option_word(option->words, i, word); i++)
                 if (string_equal(word, text)) {
                         *ret_index = (int64_t)i;
                         return true;
@@ -156,16 +153,14 @@ static bool text_fits(const struct option *option, const struct value *value, bo
                 return false;
 
         int64_t index;
-        bool is_built;
         if (option->type == OPTION_WORD)
-                return read_word(option, value, &index, &is_built) && is_built;
+                return read_word(option, value, &index);
         return option_text_fits(option->type, text);
 }
 
 static bool read_scalar(const struct option *option, const struct option_place *place, const struct value *value, void *at, struct error *err)
 {
         int64_t number = 0;
-        bool is_built = true;
         if (option->type == OPTION_BOOL) {
                 if (value_get_kind(value) != VALUE_BOOL)
                         return refuse_value(option, place, value, err);
@@ -173,9 +168,7 @@ static bool read_scalar(const struct option *option, const struct option_place *
                 return true;
         }
         if (option->type == OPTION_WORD || is_number(option->type)) {
-                bool fits = option->type == OPTION_WORD ? read_word(option, value, &number, &is_built) : read_number(option, value, &number);
-                if (!is_built)
-                        return option_refuse(place, err, "\"%s\" is not built in this version of wasmcached; leave %s out", value_get_text(value), place->key);
+                bool fits = option->type == OPTION_WORD ? read_word(option, value, &number) : read_number(option, value, &number);
                 if (!fits || (option->type != OPTION_WORD && (number < option->min || number > option->max)))
                         return refuse_value(option, place, value, err);
                 *(int64_t *)at = number;
@@ -209,27 +202,6 @@ static bool read_list(const struct option *option, const struct option_place *pl
         return true;
 }
 
-/* An option that nothing obeys yet may only say what it says by itself. */
-static bool refuse_unbuilt(const struct option *option, const struct option_place *place, const void *base, struct error *err)
-{
-        CLEANUP(value_free) struct value *initial = NULL;
-        CLEANUP(cleanup_free) char *yaml = string_format("v: %s\n", option->initial);
-        if (!yaml_parse(yaml, strlen(yaml), ERROR_INTERNAL, &initial, err))
-                return false;
-
-        CLEANUP(buffer_fini) struct buffer is = { 0 }, should = { 0 };
-        struct json_writer writer = { .out = &is };
-        option_put_json(option, base, true, NULL, &writer);
-        writer = (struct json_writer){ .out = &should };
-        if (option->flags & OPTION_LIST || option->type != OPTION_WORD)
-                json_put_value(&writer, NULL, value_get_member(initial, "v"));
-        else
-                json_put_text(&writer, NULL, option->initial);
-        if (string_equal(is.data, should.data))
-                return true;
-        return option_refuse(place, err, "not built in this version of wasmcached; leave it out (default: %s)", option->initial);
-}
-
 bool option_read(const struct option *option, const struct option_place *place, const struct value *value, void *base, struct error *err)
 {
         if (value_get_kind(value) == VALUE_NULL)
@@ -237,9 +209,7 @@ bool option_read(const struct option *option, const struct option_place *place, 
 
         void *at = (char *)base + option->offset;
         bool is_list = option->flags & OPTION_LIST || option->type == OPTION_TEXT_MAP;
-        if (!(is_list ? read_list(option, place, value, at, err) : read_scalar(option, place, value, at, err)))
-                return false;
-        return !(option->flags & OPTION_UNBUILT) || place->line == 0 || refuse_unbuilt(option, place, base, err);
+        return is_list ? read_list(option, place, value, at, err) : read_scalar(option, place, value, at, err);
 }
 
 /* ---- the way back ---- */
@@ -256,9 +226,8 @@ static char *proxy_without_password(const char *url)
 static void put_number(const struct option *option, int64_t number, const char *key, struct json_writer *writer)
 {
         char text[32];
-        bool is_built;
         if (option->type == OPTION_WORD)
-                option_word(option->words, (size_t)number, &is_built, text);
+                option_word(option->words, (size_t)number, text);
         else if (option->type == OPTION_MODE)
                 snprintf(text, sizeof text, "%04o", (unsigned)number);
         else if (option->type == OPTION_SIZE || option->type == OPTION_TIME)

@@ -11,8 +11,7 @@ enum option_scope { OPTION_ROOT, OPTION_LISTENER, OPTION_REGISTRY, OPTION_REQUIR
 enum option_flags {
         OPTION_LIST = 1,                  /* a list of that type, kept as texts */
         OPTION_RELOAD = 2,                /* reload applies it */
-        OPTION_UNBUILT = 4,               /* read and checked, but another value than the default is refused */
-        OPTION_REQUIRED = 8,
+        OPTION_REQUIRED = 4,
 };
 
 struct option {
@@ -23,7 +22,7 @@ struct option {
         unsigned flags;
         const char *initial;              /* default as YAML */
         int64_t min, max;
-        const char *words;                /* OPTION_WORD: "a|b|!c", '!' = not built in this version */
+        const char *words;                /* OPTION_WORD: "a|b|c" */
         const char *prose;
 };
 extern const struct option option_table[];
@@ -70,8 +69,8 @@ bool option_read(const struct option *option, const struct option_place *place, 
 /* Groups and sections (config.c), for reload too. */
 bool option_read_group(const struct option_group *group, const struct option_place *place, const struct value *value, struct error *err);
 bool option_refuse(const struct option_place *place, struct error *err, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* The word at `index`, without its mark; "" past the end. */
-const char *option_word(const char *words, size_t index, bool *ret_is_built, char ret_word[32]);
+/* The word at `index`; "" past the end. */
+const char *option_word(const char *words, size_t index, char ret_word[32]);
 void option_format_allowed(const struct option *option, struct buffer *out);
 /* `reveal` shows passwords too: for comparing, never for showing. */
 void option_put_json(const struct option *option, const void *base, bool reveal, const char *key, struct json_writer *writer);
