@@ -1,7 +1,7 @@
 /*
  * How it goes: libyaml's events of one document, read by recursive descent whose depth is bounded; plain scalars become null, booleans (true, false), numbers or strings.
  * How it fails: with the line and what is wrong there; anchors, aliases, tags, merge keys and duplicate keys are refused: configuration has no use for them.
- * How it ends: the parser is deleted, half a tree freed.
+ * How it ends: the parser is deleted, half a tree freed; what libyaml held of the text is wiped first, it may have been a Secret.
  */
 #include <errno.h>
 #include <math.h>
@@ -63,6 +63,29 @@ static void plain_resolve(struct value *node)
         }
 }
 
+static void scalar_wipe(unsigned char *text, size_t size_bytes)
+{
+        if (text)
+                explicit_bzero(text, size_bytes);
+}
+
+static void event_done(yaml_event_t *event)
+{
+        if (event->type == YAML_SCALAR_EVENT)
+                scalar_wipe(event->data.scalar.value, event->data.scalar.length);
+        yaml_event_delete(event);
+}
+
+static void parser_done(yaml_parser_t *parser)
+{
+        for (yaml_token_t *token = parser->tokens.head; token != parser->tokens.tail; token++)
+                if (token->type == YAML_SCALAR_TOKEN)
+                        scalar_wipe(token->data.scalar.value, token->data.scalar.length);
+        scalar_wipe(parser->raw_buffer.start, (size_t)(parser->raw_buffer.end - parser->raw_buffer.start));
+        scalar_wipe(parser->buffer.start, (size_t)(parser->buffer.end - parser->buffer.start));
+        yaml_parser_delete(parser);
+}
+
 static bool node_read(struct reader *reader, const yaml_event_t *event, unsigned depth, struct value *node);
 
 static bool scalar_read(struct reader *reader, const yaml_event_t *event, struct value *node)
@@ -117,7 +140,7 @@ static bool children_read(struct reader *reader, yaml_event_type_t end, unsigned
                 bool is_good = is_end || (is_map ? key_read(reader, &event, node, seen)
                                                  : (value_add_child(node), node->count++, node_read(reader, &event, depth, &node->items[node->count - 1])));
                 line = event.start_mark.line + 1;
-                yaml_event_delete(&event);
+                event_done(&event);
                 if (is_end || !is_good)
                         return is_good;
                 if (!is_map)
@@ -126,7 +149,7 @@ static bool children_read(struct reader *reader, yaml_event_type_t end, unsigned
                         return false;
                 is_good = node_read(reader, &event, depth, &node->items[node->count - 1]);
                 node->items[node->count - 1].line = line;          /* the line of the key is what a person looks for */
-                yaml_event_delete(&event);
+                event_done(&event);
                 if (!is_good)
                         return false;
         }
@@ -194,7 +217,7 @@ static bool stream_read(struct reader *reader, bool many, struct value *root)
                                 root->count--;
                         }
                 }
-                yaml_event_delete(&event);
+                event_done(&event);
                 if (!is_good)
                         return false;
         }
@@ -207,7 +230,7 @@ static bool text_read(const char *text, size_t size_bytes, bool many, struct rea
                 return refuse(reader->err, ERROR_INTERNAL, "out of memory");
         yaml_parser_set_input_string(&reader->parser, (const unsigned char *)(text ? text : ""), size_bytes);
         bool is_read = stream_read(reader, many, root);
-        yaml_parser_delete(&reader->parser);
+        parser_done(&reader->parser);
         return is_read;
 }
 
