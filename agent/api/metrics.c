@@ -80,7 +80,7 @@ static void put_verifications(const struct output *output, const char *name)
                         unsigned long long number = output->numbers->module.verifications[format][reason];
                         if (number > 0)
                                 buffer_printf(output->out, "wasmcached_%s_total{format=\"%s\",result=\"%s\",reason=\"%s\"} %llu\n", name, module_proof_names[format],
-                                              reason == 0 ? "verified" : "refused", module_reason_names[reason], number);
+                                              reason == 0 ? "verified" : "refused", module_reason_name(reason), number);
                 }
 }
 

@@ -10,12 +10,12 @@
 const char *const module_proof_names[MODULE_PROOFS] = {
         "none", "cosign-bundle", "cosign-simple", "wasm-embedded", "wasm-detached", "sigstore-bundle", "raw", "legacy-bundle", "wasmsign1", "minisign",
 };
-/* "verified", then those of trust, in their order. */
-const char *const module_reason_names[MODULE_PROOF_REASONS] = {
-        "", "sig_other_digest", "sig_wrong_type", "sig_identity", "sig_annotation", "sig_no_log_entry", "sig_truncated_module", "sig_algorithm", "sig_other_key", "sig_malformed",
-        "sig_keyless", "sig_not_accepted", "sig_limit", "sig_absent", "sig_unreachable",
-};
 _Static_assert(MODULE_PROOF_REASONS == TRUST_REASONS + 1, "one row for each reason, and one for none");
+
+const char *module_reason_name(size_t reason)
+{
+        return reason == 0 ? "" : trust_reason_names[reason - 1];
+}
 
 void verifications_count(struct modules *modules, struct pull *pull)
 {

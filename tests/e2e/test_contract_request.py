@@ -96,7 +96,7 @@ def test_sha256_against_url_before_network(daemon, registry):
     assert registry.log() == []
 
 
-def test_key_is_refused_until_signatures_are_checked(daemon, registry):
+def test_a_text_that_is_no_key_is_refused_before_network(daemon, registry):
     key = '-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQ2xvdWQgaXMgYSBsaWUgYW5kIHRoZSBjYWtlIHRvby4uLi4uLi4uLi4uLi4uLi4uLi4uLi4uLi4uLg==\n-----END PUBLIC KEY-----\n'
     registry.log(True)
     answer = daemon.get(f'oci://{registry.host}/good/raw:v1', verificationKey=key)

@@ -106,7 +106,7 @@ def test_sign_your_plugin(daemon, registry, tmp_path):
 
 def test_words_of_signatures():
     """The reasons and formats that the README names are those that there are."""
-    with open(os.path.join(SOURCE, 'agent/module/verdict.c'), encoding='utf-8') as stream:
+    with open(os.path.join(SOURCE, 'agent/trust/words.c'), encoding='utf-8') as stream:
         reasons = set(re.findall(r'"(sig_[a-z_]+)"', stream.read())) - {'sig_absent', 'sig_unreachable'}
     assert set(re.findall(r'`(sig_[a-z_]+)`', readme())) == reasons
     formats = re.search(r'^\| signed by .*?\n\n', readme(), re.M | re.S)[0]

@@ -199,6 +199,23 @@ def test_metrics_log_and_openapi(daemon, registry, keys):
     assert set(trial) <= set(schemas['Trial']['properties']) and set(trial['signatures'][0]) <= set(schemas['Signature']['properties'])
 
 
+@pytest.mark.parametrize('suffix, make, reason', [
+    ('', lambda keys, data: signing.wasm_signed(keys['Ed'], data), 'sig_alg'), ('.sig', lambda keys, data: signing.raw_signature(keys['K2'], data), 'sig_other_key'),
+    ('.sig', lambda keys, data: b'', 'sig_malformed'), ('.sig', lambda keys, data: b'-----BEGIN PGP SIGNATURE-----\n', 'sig_not_accepted'),
+    ('.sigstore.json', lambda keys, data: signing.dsse_bundle(keys['K'], signing.statement('0' * 64)), 'sig_other_digest'),
+    ('.sigstore.json', lambda keys, data: signing.dsse_bundle(keys['K'], signing.statement(hexes(data), 'https://spdx.dev/Document')), 'sig_wrong_type')])
+def test_a_reason_has_one_name(daemon, keys, tmp_path, suffix, make, reason):
+    """The word that begins a sentence is the label of its metric."""
+    tmp_path.chmod(0o755)
+    path, module = tmp_path / 'm.wasm', wasm('reasons')
+    path.write_bytes(module)
+    (tmp_path / ('m.wasm' + suffix)).write_bytes(make(keys, module))
+    ran = daemon.ctl('verify-signature', path, '--key', keys['K'].public)
+    assert ran.returncode == 1 and f'): {reason}: ' in ran.stderr.splitlines()[0], ran
+    text = daemon.ask('GET', '/metrics', to='admin').body.decode()
+    assert re.search(rf'^wasmcached_verifications_total{{format="[a-z-]+",result="refused",reason="{reason}"}} 1$', text, re.M), re.findall('^wasmcached_verif.*', text, re.M)
+
+
 def test_completion_and_help(daemon):
     def complete(*words):
         return subprocess.run([CTL, '--complete', *words], capture_output=True, text=True, check=True).stdout.split()

@@ -164,8 +164,12 @@ static struct {
 static struct module_waiter the_waiter;
 const char *const module_stage_names[MODULE_STAGES] = { "login", "resolve", "manifest", "download", "unpack", "commit" };
 const char *const module_proof_names[MODULE_PROOFS] = { "none", "cosign-bundle" };
-const char *const module_reason_names[MODULE_PROOF_REASONS] = { "", "sig_other_digest" };
 const double module_bucket_seconds[MODULE_BUCKETS] = { 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60 };
+
+const char *module_reason_name(size_t reason)
+{
+        return reason == 0 ? "" : "sig_other_digest";
+}
 
 bool module_want_decode(const struct value *body, struct module_want **ret_want, struct error *err)
 {
