@@ -119,8 +119,27 @@ static bool check_kubernetes(const struct option_place *place, const struct valu
         return true;
 }
 
+/* A rule that can fit nothing would be no rule. */
+static bool check_requirements(const struct option_place *place, const struct value *document, struct error *err)
+{
+        const struct config *config = place->config;
+        const struct value *list = value_get_member(value_get_member(document, "trust"), "require");
+        for (size_t i = 0; i < config->trust.require_count; i++) {
+                const struct config_require *require = &config->trust.require[i];
+                const char *scheme = strstr(require->match, "://"), *name = scheme ? scheme + 3 : require->match;
+                CLEANUP(cleanup_free) char *key = string_format("trust.require[%zu]", i);
+                struct option_place at = { place->config, place->file, key, value_get_line(value_get_item(list, i)) };
+                if (!*require->keys)
+                        return option_refuse(&at, err, "\"keys\" is missing or empty; allowed: 1 to 8 files with public keys");
+                if (!strpbrk(name, "/*?["))
+                        return option_refuse(&at, err, "match \"%s\" is a host without a path, which fits no repository; allowed: %s/* for all of them", require->match,
+                                             require->match);
+        }
+        return true;
+}
+
 bool config_check(const struct option_place *place, const struct value *document, struct error *err)
 {
         return check_watermarks(place, document, err) && check_listeners(place, document, err) && check_registries(place, document, err) &&
-                check_providers(place, document, err) && check_kubernetes(place, document, err);
+                check_providers(place, document, err) && check_kubernetes(place, document, err) && check_requirements(place, document, err);
 }

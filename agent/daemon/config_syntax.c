@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wasmcached/registry.h>
 #include "option.h"
 
 enum { TEXT_MAX_BYTES = 4096 };
@@ -189,6 +190,19 @@ static bool cidr_fits(const char *text)
         return port_fits(bits, strlen(bits)) && strlen(bits) <= 3 && strtoul(bits, NULL, 10) <= most;
 }
 
+/* The host is written out: "a/b" would be one of Docker Hub's. */
+static bool repository_fits(const char *text)
+{
+        struct reference reference = { 0 };
+        struct error ignored;
+        size_t host = strcspn(text, "/");
+        bool fits = text[host] == '/' && authority_fits(text, host, false, false) && reference_parse(text, &reference, &ignored);
+        if (fits)
+                fits = reference.is_tag_implied && (memchr(text, '.', host) || strcmp(reference.host, "docker.io") != 0);
+        reference_fini(&reference);
+        return fits;
+}
+
 bool option_text_fits(enum option_type type, const char *text)
 {
         switch (type) {
@@ -208,6 +222,8 @@ bool option_text_fits(enum option_type type, const char *text)
                 return cidr_fits(text);
         case OPTION_HOST:
                 return authority_fits(text, strlen(text), false, false);
+        case OPTION_REPOSITORY:
+                return repository_fits(text);
         default:
                 return text_is_plain(text);
         }

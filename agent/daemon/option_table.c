@@ -102,7 +102,7 @@ const struct option option_table[] = {
           "Predicate types of attestations that count as a signature." },
         { "trust.rekor_keys", OPTION_PATH, AT(trust.rekor_keys), OPTION_LIST | OPTION_RELOAD, "[]", 0, 4000, NULL,
           "PEM files with the public keys of transparency logs (Rekor). Not empty: a signature counts only with a valid entry of one of them, checked offline." },
-        { "trust.signature_repository", OPTION_TEXT, AT(trust.signature_repository), OPTION_RELOAD, "\"\"", 0, 0, NULL,
+        { "trust.signature_repository", OPTION_REPOSITORY, AT(trust.signature_repository), OPTION_RELOAD, "\"\"", 0, 0, NULL,
           "host/path where the signatures of all images lie, if not beside them (COSIGN_REPOSITORY). Asked with the credentials that fit it." },
         { "trust.require_top_level_signature", OPTION_BOOL, AT(trust.require_top_level_signature), OPTION_RELOAD, "false", 0, 0, NULL,
           "For an index, only a signature of the index itself counts, not one of the image in it." },
@@ -194,6 +194,7 @@ const struct option_type_row option_types[OPTION_TYPES] = {
         [OPTION_URL] = { "URL", "http:// or https:// with host, port and path; no userinfo, query or fragment" },
         [OPTION_CIDR] = { "CIDR", "an address or network like 10.0.0.0/8, fd00::/8" },
         [OPTION_HOST] = { "host", "host[:port] in lower case, without a scheme" },
+        [OPTION_REPOSITORY] = { "repository", "host[:port]/path in lower case, without a scheme, tag or digest" },
         [OPTION_TEXT_MAP] = { "map", "a map of texts" },
 };
 
