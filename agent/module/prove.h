@@ -70,5 +70,6 @@ void box_set(struct proving *proving, const void *bytes, size_t size_bytes);
 void box_format_row(const struct pull *pull, struct store_evidence *ret_row);      /* borrowed from the pull */
 bool box_is_of_module(struct pull *pull);                          /* unpacked, it gives pull->module */
 /* prove_oci.c, prove_url.c: look-ups; what they find is in proving->founds, what they cannot see in ->looked and ->unreachable. */
+int64_t prove_look_deadline(const struct pull *pull);              /* for all look-ups of one pull together */
 bool prove_look_oci(struct pull *pull, bool (*arrived)(struct pull *pull));        /* arrived() judges after each place; true ends the search */
 void prove_look_sidecars(struct pull *pull, void (*arrived)(struct pull *pull, void *arg), void *arg);

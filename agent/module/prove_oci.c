@@ -288,7 +288,7 @@ static void look_at_place(struct pull *pull, const struct registry_call *call, s
                 look_end(pull, &looks[i]);
 }
 
-static int64_t look_deadline(const struct pull *pull)
+int64_t prove_look_deadline(const struct pull *pull)
 {
         int64_t deadline_ms = clock_get_ms() + PROVE_LOOK_MS;
         return pull->deadline_ms > 0 && pull->deadline_ms < deadline_ms ? pull->deadline_ms : deadline_ms;
@@ -314,7 +314,7 @@ static void look_with_logins(struct pull *pull, struct endpoint *endpoint, const
 bool prove_look_oci(struct pull *pull, bool (*arrived)(struct pull *pull))
 {
         const struct trust_setup *trust = &pull->setup->trust;
-        struct allowance allowance = { .deadline_ms = look_deadline(pull) };
+        struct allowance allowance = { .deadline_ms = prove_look_deadline(pull) };
         if (trust->has_signatures) {
                 struct endpoint *endpoint = pull_find_endpoint(pull, &trust->signatures);
                 if (endpoint)

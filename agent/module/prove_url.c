@@ -23,13 +23,12 @@ static const struct sidecar { const char *suffix; enum trust_form form; unsigned
 
 enum look_result { LOOK_FOUND, LOOK_ABSENT, LOOK_FAILED };
 
-static enum look_result look_at_url(struct pull *pull, const char *url, struct buffer *body, struct error *err)
+static enum look_result look_at_url(struct pull *pull, const char *url, int64_t deadline_ms, struct buffer *body, struct error *err)
 {
         struct sink_buffer sink;
-        int64_t deadline_ms = clock_get_ms() + PROVE_LOOK_MS;
         struct fetch_request request = {
                 .method = FETCH_GET, .url = url, .size_limit = PROVE_BODY_MAX_BYTES, .size_expected = -1, .redirects_max = FETCH_REDIRECTS_MAX, .cancel = pull->cancel,
-                .deadline_ms = pull->deadline_ms > 0 && pull->deadline_ms < deadline_ms ? pull->deadline_ms : deadline_ms,
+                .deadline_ms = deadline_ms,
         };
         body->limit = PROVE_BODY_MAX_BYTES;
         sink_buffer_init(&sink, body, "signature");
@@ -101,13 +100,14 @@ static bool is_wanted(const struct pull *pull, const struct sidecar *sidecar)
 void prove_look_sidecars(struct pull *pull, void (*arrived)(struct pull *pull, void *arg), void *arg)
 {
         bool is_file = pull->want->kind == WANT_FILE;
+        int64_t deadline_ms = prove_look_deadline(pull);
         for (size_t i = 0; i < COUNT_OF(sidecars) && !cancel_is_triggered(pull->cancel); i++) {
                 struct error err = { 0 };
                 CLEANUP(buffer_fini) struct buffer body = { 0 };
                 if (!is_wanted(pull, &sidecars[i]))
                         continue;
                 CLEANUP(cleanup_free) char *where = string_format("%s%s", is_file ? pull->want->path : pull->want->name, sidecars[i].suffix);
-                enum look_result result = is_file ? look_at_file(pull, where, &body, &err) : look_at_url(pull, where, &body, &err);
+                enum look_result result = is_file ? look_at_file(pull, where, &body, &err) : look_at_url(pull, where, deadline_ms, &body, &err);
                 if (result == LOOK_FAILED)
                         note_failure(pull->proving, where, &err);
                 if (result != LOOK_FOUND)

@@ -1,6 +1,8 @@
 """Signatures: what a verificationKey lets through and what not, from real registries, web servers and files; in which order, and at what cost."""
 import concurrent.futures
 import os
+import socket
+import time
 
 import pytest
 
@@ -325,6 +327,15 @@ def test_sidecars_that_cannot_be_had(daemon, start_server, keys, status, code):
     # What is in the module itself is looked at first.
     key = keys(kind='Ed25519')
     assert daemon.good(server.put('e.wasm', signing.wasm_signed(key, wasm(str(status)))), verificationKey=key.pem)['verified']
+
+
+def test_sidecars_that_never_come(daemon, start_server, keys):
+    """All look-ups of one pull have 15 s together, not each of them."""
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        server = start_server(Nginx, extra=f'location ~ [.]sig(store|store[.]json)?$ {{ proxy_pass http://127.0.0.1:{silent.getsockname()[1]}; proxy_read_timeout 120s; }}')
+        url, started = server.put('m.wasm', wasm('silent')), time.monotonic()
+        said = daemon.bad(url, 'signature_unreachable', 503, verificationKey=keys().pem, timeout='120s')
+        assert 'm.wasm.sigstore.json' in said and 10 < time.monotonic() - started < 29
 
 
 @pytest.mark.parametrize('kind', ['http', 'file'])
