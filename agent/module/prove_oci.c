@@ -29,7 +29,7 @@ struct look {
         bool is_over_limit;
         struct founds founds;
         char looked[256];
-        char skipped[360]; enum trust_reason skipped_reason;      /* the first that was no good before anything could be judged */
+        struct trust_failure skipped;             /* the nearest of those that were no good before anything could be judged */
         struct error err;                         /* could not look */
 };
 
@@ -52,16 +52,24 @@ static bool can_go_on(struct look *look)
         return look->err.code == ERROR_NONE && !look->is_over_limit && !cancel_is_triggered(look->cancel);
 }
 
+static void note_skipped(struct look *look, enum trust_reason reason, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void note_skipped(struct look *look, enum trust_reason reason, const char *format, ...)
+{
+        va_list list;
+        struct trust_failure failure = { .reason = reason };
+        va_start(list, format);
+        vsnprintf(failure.text, sizeof failure.text, format, list);
+        va_end(list);
+        trust_failure_note(&look->skipped, &failure);
+}
+
 /* Named but gone, another content, malformed, too large: it is there and no good. Everything else that is no content is "could not look". */
 static void note_failure(struct look *look, const char *what, const struct error *err)
 {
         static const enum error_code contents[] = { ERROR_NOT_FOUND, ERROR_CHECKSUM_MISMATCH, ERROR_UNSUPPORTED_IMAGE, ERROR_TOO_LARGE, ERROR_SIGNATURE_INVALID };
         for (size_t i = 0; i < COUNT_OF(contents); i++)
                 if (err->code == contents[i]) {
-                        if (!look->skipped[0])
-                                snprintf(look->skipped, sizeof look->skipped, "%s: %.*s", what, (int)(sizeof look->skipped - strlen(what) - 3), err->text);
-                        if (!look->skipped_reason)
-                                look->skipped_reason = err->code == ERROR_TOO_LARGE ? TRUST_LIMIT : TRUST_MALFORMED;
+                        note_skipped(look, err->code == ERROR_TOO_LARGE ? TRUST_LIMIT : TRUST_MALFORMED, "%.110s: %.280s", what, err->text);
                         return;
                 }
         look->err = *err;
@@ -181,10 +189,8 @@ static void look_at_referrers(struct look *look)
                 note(look, "%s", referrers.api_note);
         if (referrers.tag_note[0])
                 note(look, "%s", referrers.tag_note);
-        if (referrers.skipped_type) {
-                snprintf(look->skipped, sizeof look->skipped, "found %.100s, which is not supported", referrers.skipped_type);
-                look->skipped_reason = TRUST_NOT_ACCEPTED;
-        }
+        if (referrers.skipped_type)
+                note_skipped(look, TRUST_NOT_ACCEPTED, "found %.100s, which is not supported", referrers.skipped_type);
         if (referrers.is_over_limit) {
                 look->is_over_limit = true;
                 note(look, "%zu referrers", referrers.seen);
@@ -202,6 +208,9 @@ static void look_at_referrers(struct look *look)
                 snprintf(where, sizeof where, "referrer %s", name);
                 if (!registry_fetch_manifest(&look->call, name, false, &manifest, &err))
                         note_failure(look, where, &err);
+                else if (manifest.bytes.used != referrers.items[i].size_bytes)
+                        note_skipped(look, TRUST_MALFORMED, "%s: its manifest has %zu bytes, the list of referrers says %llu", where, manifest.bytes.used,
+                                     (unsigned long long)referrers.items[i].size_bytes);
                 else if (is_classic(&manifest))
                         take_simple(look, &manifest, where);
                 else
@@ -234,11 +243,8 @@ static void look_end(struct pull *pull, struct look *look)
         struct proving *proving = pull->proving;
         if (look->looked[0])
                 proving_note_looked(proving, "%s", look->looked);
-        for (size_t i = 0; i < proving->demands->count && look->skipped[0]; i++) {
-                struct trust_failure failure = { .reason = look->skipped_reason };
-                snprintf(failure.text, sizeof failure.text, "%s", look->skipped);
-                trust_failure_note(&proving->failures[i], &failure);
-        }
+        for (size_t i = 0; i < proving->demands->count; i++)
+                trust_failure_note(&proving->failures[i], &look->skipped);
         for (size_t i = 0; i < proving->demands->count && look->is_over_limit; i++) {
                 struct trust_failure failure = { .reason = TRUST_LIMIT };
                 snprintf(failure.text, sizeof failure.text, "too many signatures to examine (%s)", look->looked);
@@ -268,6 +274,7 @@ static void look_at_place(struct pull *pull, const struct registry_call *call, s
         size_t count = wants_child(pull) ? 4 : 2;
         for (size_t i = 0; i < count; i++) {
                 looks[i].allowance = allowance;
+                looks[i].skipped = TRUST_FAILURE_NONE;
                 looks[i].call = *call;
                 looks[i].call.deadline_ms = allowance->deadline_ms;
                 looks[i].cancel = looks[i].call.cancel = cancel_new();

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import signing
-from content import gz, index, tar
+from content import gz, image as content_image, index, tar
 from e2e_images import body_of, hexes, unique, wasm
 from e2e_servers import Nginx, Registry, docker_config
 from e2e_sign import FAKE_K, FAKE_K2, KINDS, Scripted, Signed, evidence, fake, keys, place, up  # noqa: F401 (fixtures)
@@ -70,6 +70,27 @@ def test_nearest_miss(daemon, registry, keys):
     image.sign(form, key)
     said = daemon.bad(image.url, 'signature_invalid', verificationKey=key.pem)
     assert 'sig_other_digest' in said and '; 2 more that do not do' in said
+
+
+def test_nearest_miss_of_what_cannot_be_read(daemon, registry, keys):
+    """A bundle that is broken is nearer than a signature of a kind that nobody here reads, whichever is listed first."""
+    key, image, kind = keys(), Signed(registry), 'application/vnd.cncf.notary.signature'
+
+    def form(repo, target, signer):
+        notation = repo.manifest(signing_image(repo, target, kind))
+        broken = signing.bundle_manifest(repo, target, b'', [repo.layer(signing.BUNDLE, body) for body in (b'1', b'2')])
+        return signing.put_fallback(repo, target, [notation | {'artifactType': kind}, broken | {'artifactType': signing.BUNDLE}])
+    image.sign(form, key)
+    said = daemon.bad(image.url, 'signature_invalid', verificationKey=key.pem)
+    assert ': sig_malformed: ' in said and 'has 2 layers' in said and '; 1 more that do not do' in said
+    other = Signed(registry)
+    other.sign(lambda repo, target, signer: signing.put_fallback(repo, target, [repo.manifest(signing_image(repo, target, kind)) | {'artifactType': kind}]), key)
+    said = daemon.bad(other.url, 'signature_invalid', verificationKey=key.pem)
+    assert ': sig_not_accepted: ' in said and kind in said and 'not supported' in said
+
+
+def signing_image(repo, target, kind):
+    return content_image(repo.layer(kind, b'{}'), [repo.layer('application/jose+json', b'{}')], subject=target, artifactType=kind)
 
 
 def test_two_keys_in_one_field(daemon, registry, keys):

@@ -324,6 +324,12 @@ def referrer_changed(repo, target):
     repo.manifests[entry["digest"]] = (OCI_MANIFEST, repo.manifests[entry["digest"]][1] + b" ")
 
 
+@sign_mode("referrer-size", "signature_invalid", "the list of referrers says another size than the manifest has")
+def referrer_size(repo, target):
+    entry = bundle_manifest(repo, target, dsse_bundle(ec_key(), statement(target["digest"])))
+    put_fallback(repo, target, [entry | {"artifactType": BUNDLE, "size": entry["size"] + 1}])
+
+
 # ---- too much
 @sign_mode("payload-huge", "signature_invalid", "a payload of 2 MiB")
 def payload_huge(repo, target):
