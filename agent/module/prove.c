@@ -470,6 +470,16 @@ static void format_keys(const struct trust_keys *keys, char *ret_text, size_t si
         }
 }
 
+/* Reference and digest; of a url that did not answer there is none. */
+static void format_what(const struct pull *pull, char *ret_text, size_t size_bytes)
+{
+        const struct digest *known = digest_is_set(&pull->top) ? &pull->top : &pull->module;
+        char digest[DIGEST_TEXT_BYTES];
+        digest_format(known, digest);
+        bool is_set = digest_is_set(known);
+        snprintf(ret_text, size_bytes, "%.400s%s%s%s", pull->want->name, is_set ? " (" : "", is_set ? digest : "", is_set ? ")" : "");
+}
+
 bool proving_refuse(struct pull *pull, struct error *err)
 {
         struct proving *proving = pull->proving;
@@ -478,13 +488,9 @@ bool proving_refuse(struct pull *pull, struct error *err)
                 open++;
         const struct demand *demand = &proving->demands->items[open];
         const struct trust_failure *failure = &proving->failures[open];
-        char digest[DIGEST_TEXT_BYTES] = "", keys[160], what[640], asker[128] = "";
+        char keys[160], what[640], asker[128] = "";
         format_keys(demand->keys, keys, sizeof keys);
-        if (digest_is_set(&pull->top))
-                digest_format(&pull->top, digest);
-        else
-                digest_format(&pull->module, digest);
-        snprintf(what, sizeof what, "%.400s (%s)", pull->want->name, digest);
+        format_what(pull, what, sizeof what);
         if (demand->rule)
                 snprintf(asker, sizeof asker, ", demanded by trust.require \"%.80s\"", demand->rule);
         const char *looked = proving->looked.data ? proving->looked.data : "nothing";
@@ -508,4 +514,13 @@ bool proving_refuse(struct pull *pull, struct error *err)
                 snprintf(others, sizeof others, "; %u more that do not do", failure->others);
         return refuse(err, ERROR_SIGNATURE_INVALID, "%s: %s: %s%s (wanted: key %s%s; looked at: %s)", what, trust_reason_names[failure->reason], failure->text, others, keys, asker,
                       looked);
+}
+
+void prove_refuse_unreachable(struct pull *pull, const struct error *was, struct error *err)
+{
+        proving_begin(pull);
+        if (proving_is_done(pull->proving))
+                return;
+        proving_note_unreachable(pull->proving, was);
+        proving_refuse(pull, err);
 }

@@ -64,6 +64,7 @@ bool prove_image(struct pull *pull, struct error *err);            /* OCI, resol
 bool prove_body(struct pull *pull, bool is_module, struct error *err);     /* http(s), file: the body in pull->writer as it came */
 bool prove_module(struct pull *pull, struct error *err);           /* the end: what is still open is judged on the module, or refused */
 bool prove_save(struct pull *pull, struct error *err);             /* evidence and proofs into the store */
+void prove_refuse_unreachable(struct pull *pull, const struct error *was, struct error *err);      /* the source of what is here cannot be asked for its signatures */
 /* prove_box.c: packed bodies as evidence, so that what was signed as delivered can be judged again. */
 bool box_is_row(const struct store_evidence *row);
 void box_set(struct proving *proving, const void *bytes, size_t size_bytes);

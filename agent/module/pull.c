@@ -99,8 +99,7 @@ static void tell_unreachable(struct pull *pull)
         if (!pull->is_for_signatures || !is_passing(&pull->err))
                 return;
         struct error was = pull->err;
-        refuse(&pull->err, ERROR_SIGNATURE_UNREACHABLE, "%s: it is here, but its signatures could not be looked up: %s", pull->want->name, was.text);
-        pull->err.retry_after_s = was.retry_after_s;
+        prove_refuse_unreachable(pull, &was, &pull->err);
 }
 
 void pull_run(struct job *job)

@@ -1,5 +1,6 @@
 """What is remembered of signatures and what of that is believed; what the node itself demands; registries that lie about them."""
 import os
+import re
 
 import pytest
 
@@ -23,7 +24,11 @@ def test_restart_without_network(daemon, up):
     daemon.restart()
     again = daemon.good(image.url, verificationKey=FAKE_K)
     assert (again['verified'], again['path'], again['source']) == (first['verified'], first['path'], 'cache')
-    assert daemon.get(image.url, verificationKey=FAKE_K2).code == 'signature_unreachable'
+    said = daemon.bad(image.url, 'signature_unreachable', 503, verificationKey=FAKE_K2)
+    digest, key = first['digest'], signing.ec_key('second')
+    assert f'{image.url} ({digest}): sig_unreachable: ' in said and key.fingerprint[:16] in said and up.host in said and '\n' not in said
+    assert daemon.get(image.url, verificationKey=FAKE_K2).headers['retry-after']
+    assert re.search(r'^wasmcached_verifications_total{format="none",result="refused",reason="sig_unreachable"} 2$', daemon.ask('GET', '/metrics', to='admin').body.decode(), re.M)
 
 
 @pytest.mark.parametrize('statement', [
