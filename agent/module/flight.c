@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "modules.h"
+#include "prove.h"
 
 static void flight_step(struct flight *flight, enum pull_step step);
 static void flight_resolved(struct flight *flight);
@@ -281,7 +282,8 @@ static void flight_succeed(struct flight *flight, struct entry *entry, struct im
         struct modules *modules = flight->modules;
         struct waiter_list waiting;
         refusal_forget(modules, flight->key, flight->key_bytes);
-        host_note(modules, flight->pull.want, NULL);
+        if (flight->source != MODULE_SOURCE_CACHE)
+                host_note(modules, flight->pull.want, NULL);
         flight_forget_key(flight);
         verdicts_take(modules, &flight->pull);
         tell_pulled(flight, entry);
@@ -462,6 +464,13 @@ static void flight_proved(struct flight *flight)
 
 static void flight_unproved(struct flight *flight)
 {
+        struct error away, err;
+        if (host_is_away(flight->modules, flight->pull.want, &away)) {
+                err = away;
+                prove_refuse_unreachable(&flight->pull, &away, &err);
+                flight_fail(flight, &err);
+                return;
+        }
         flight->state = FLIGHT_QUEUED;
         flights_start(flight->modules);
 }

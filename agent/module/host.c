@@ -15,7 +15,8 @@ struct host_state { unsigned failures, openings; int64_t until_ms, forget_ms; st
 /* Says the failure something about the host, not about what was asked of it or about ourselves? */
 static bool is_answer(enum error_code code)
 {
-        static const enum error_code not[] = { ERROR_BUSY, ERROR_INTERNAL, ERROR_SECRET_MISSING, ERROR_STORE_FULL, ERROR_DENIED, ERROR_TIMEOUT, ERROR_UPSTREAM_UNREACHABLE };
+        static const enum error_code not[] = { ERROR_BUSY, ERROR_INTERNAL, ERROR_SECRET_MISSING, ERROR_STORE_FULL, ERROR_DENIED, ERROR_TIMEOUT, ERROR_UPSTREAM_UNREACHABLE,
+                                                ERROR_SIGNATURE_UNREACHABLE /* of whichever host */ };
         for (size_t i = 0; i < COUNT_OF(not); i++)
                 if (code == not[i])
                         return false;
@@ -54,21 +55,32 @@ void host_note(struct modules *modules, const struct module_want *want, const st
         LOG_WARN("host_away", LOG_TEXT("host", want->host), LOG_NUMBER("failures", state->failures), LOG_NUMBER("wait_ms", state->until_ms - now_ms));
 }
 
-bool host_refuses(struct modules *modules, const struct ask *ask, const struct hit *hit, struct error *ret_err)
+bool host_is_away(const struct modules *modules, const struct module_want *want, struct error *ret_err)
 {
-        const struct host_state *state = map_get_count(modules->hosts) > 0 ? map_get_text(modules->hosts, ask->want->host) : NULL;
+        const struct host_state *state = map_get_count(modules->hosts) > 0 ? map_get_text(modules->hosts, want->host) : NULL;
         int64_t left_ms = state ? state->until_ms - clock_get_ms() : 0;
-        if (left_ms <= 0 || ask->is_internal)
+        if (left_ms <= 0)
                 return false;
-
-        size_t key_bytes;
-        CLEANUP(cleanup_free) char *key = flight_format_key(ask, hit, &key_bytes);
-        if (map_get(modules->flights, key, key_bytes))
-                return false;                     /* under way already */
         *ret_err = state->err;
-        refuse_within(ret_err, "%s: %s did not answer %u times in a row and is left alone for now; the last time", ask->want->name, ask->want->host, state->failures);
+        refuse_within(ret_err, "%s: %s did not answer %u times in a row and is left alone for now; the last time", want->name, want->host, state->failures);
         ret_err->retry_after_s = (unsigned)((left_ms + 999) / 1000);
         return true;
+}
+
+/* What is here but for its signatures is judged by what is stored, which needs no host; nobody may have done that since the start. */
+static bool may_do_without(const struct modules *modules, const struct hit *hit)
+{
+        bool may_be_stale = hit->result == HIT_REVALIDATE && modules->setup->options.stale_if_error_ms > 0 && hit->demands && !hit->verdict;
+        return hit->result == HIT_UNVERIFIED || may_be_stale;
+}
+
+bool host_refuses(struct modules *modules, const struct ask *ask, const struct hit *hit, struct error *ret_err)
+{
+        if (ask->is_internal || may_do_without(modules, hit) || !host_is_away(modules, ask->want, ret_err))
+                return false;
+        size_t key_bytes;
+        CLEANUP(cleanup_free) char *key = flight_format_key(ask, hit, &key_bytes);
+        return !map_get(modules->flights, key, key_bytes);         /* under way already */
 }
 
 void hosts_clear(struct modules *modules)

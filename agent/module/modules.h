@@ -132,6 +132,7 @@ void refusals_clear(struct modules *modules, const char *name_or_null);
 void refusals_sweep(struct modules *modules, int64_t now_ms);
 /* host.c: a host that does not answer is left alone for a while, whatever is asked of it. */
 void host_note(struct modules *modules, const struct module_want *want, const struct error *err_or_null);   /* how a pull from it ended */
+bool host_is_away(const struct modules *modules, const struct module_want *want, struct error *ret_err);
 bool host_refuses(struct modules *modules, const struct ask *ask, const struct hit *hit, struct error *ret_err);
 void hosts_clear(struct modules *modules);
 void hosts_sweep(struct modules *modules, int64_t now_ms);

@@ -31,6 +31,29 @@ def test_restart_without_network(daemon, up):
     assert re.search(r'^wasmcached_verifications_total{format="none",result="refused",reason="sig_unreachable"} 2$', daemon.ask('GET', '/metrics', to='admin').body.decode(), re.M)
 
 
+def test_a_host_that_is_away_is_not_needed(make_daemon, up):
+    """It is left alone after five failures; what is stored is judged all the same, and who needs it reads that signatures could not be looked up."""
+    daemon, image, tracked = make_daemon(pull={'negative_time': '10s', 'stale_if_error': '10m'}), Scripted(up), Scripted(up)
+    image.sign()
+    tracked.sign()
+    daemon.good(tracked.url, verificationKey=FAKE_K, imagePullPolicy='Always')
+    first = daemon.good(image.url, verificationKey=FAKE_K)
+    up.steer('/_set?down=1', 'POST')
+    daemon.restart()
+    told = [daemon.bad(f'oci://{up.host}/{unique()}:v1', 'upstream_unreachable') for _ in range(7)]
+    assert 'left alone for now' in told[-1]
+    stale = daemon.good(tracked.url, verificationKey=FAKE_K, imagePullPolicy='Always')
+    assert stale['verified'] == first['verified'] and stale['stale']
+    again = daemon.good(image.url, verificationKey=FAKE_K)
+    assert (again['verified'], again['source']) == (first['verified'], 'cache')
+    answer = daemon.get(image.url, verificationKey=FAKE_K2)
+    assert answer.code == 'signature_unreachable' and answer.headers['retry-after'] and 'sig_unreachable: ' in answer.json['detail'] and 'left alone for now' in answer.json['detail']
+    assert daemon.get(image.url, verificationKey=FAKE_K2).code == 'signature_unreachable'
+    up.steer('/_set?down=0', 'POST')
+    daemon.ctl_good('refresh', image.url)
+    daemon.bad(image.url, 'signature_invalid', verificationKey=FAKE_K2)
+
+
 @pytest.mark.parametrize('statement', [
     "UPDATE evidence SET body = CAST(replace(CAST(body AS TEXT), 'cosign container', 'cosign Container') AS BLOB)",
     "UPDATE evidence SET body = substr(body, 1, length(body) - 1)",
