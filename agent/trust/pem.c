@@ -114,6 +114,8 @@ static bool refuse_unframed(const char *text, size_t length, const char *what, s
                 return refuse(err, ERROR_BAD_KEY, "%s holds white space only; leave it out (nothing is verified then) or give a PEM public key", what);
         if (length > 18 && memcmp(text, "untrusted comment:", 18) == 0)
                 return found_raw(what, err, "a minisign public key", "tail -n 1 FILE | base64 -d");
+        if (length > 12 && memcmp(text, "ssh-ed25519 ", 12) == 0)  /* ssh-keygen converts all kinds but this */
+                return found_raw(what, err, "an SSH public key", "cut -d' ' -f2 FILE | base64 -d");
         for (size_t i = 0; i < COUNT_OF(guesses); i++)
                 if (length >= strlen(guesses[i].prefix) && memcmp(text, guesses[i].prefix, strlen(guesses[i].prefix)) == 0)
                         return found(what, err, guesses[i].thing, guesses[i].advice);

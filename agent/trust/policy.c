@@ -171,9 +171,15 @@ static size_t name_length(const char *reference)
         return length;
 }
 
+/* cosign calls Docker Hub by the name of its index. */
+static const char *hub_rename(const char *reference)
+{
+        return reference && string_starts_with(reference, "index.docker.io/") ? reference + strlen("index.") : reference;
+}
+
 bool policy_check_identity(struct judgement *judgement, const char *docker_reference_or_null)
 {
-        const char *reference = docker_reference_or_null, *repository = judgement->target->repository, *tag = judgement->target->tag;
+        const char *reference = hub_rename(docker_reference_or_null), *repository = judgement->target->repository, *tag = judgement->target->tag;
         enum trust_identity identity = judgement->policy->identity;
         char shown[TEXT_SHOWN];
         if (identity == TRUST_IDENTITY_IGNORE) {
