@@ -208,8 +208,11 @@ static bool module_may_prove(const struct pull *pull)
 static void judge_within(struct pull *pull, const struct mapped *module)
 {
         struct proving *proving = pull->proving;
-        struct trust_target target = { .kind = TRUST_TARGET_MODULE, .digest = pull->module, .bytes = module->bytes, .size_bytes = module->size_bytes,
-                                       .repository = pull->want->repository, .tag = pull->want->reference.tag };
+        struct trust_target target = { .kind = TRUST_TARGET_MODULE, .digest = pull->module, .bytes = module->bytes, .size_bytes = module->size_bytes };
+        if (pull->want->kind == WANT_OCI) {
+                target.repository = pull->want->repository;
+                target.tag = pull->want->reference.tag;
+        }
         if (proving->is_module_judged && digest_equal(&proving->judged_module, &pull->module))
                 return;
         proving->is_module_judged = true;

@@ -167,9 +167,11 @@ def test_sidecars(place, keys, kind, box):
         assert body_of(got['path']) == module
 
 
+@pytest.mark.parametrize('trust', [{}, {'require_top_level_signature': True}], ids=['usual', 'top-level'])
 @pytest.mark.parametrize('kind', ['http', 'file'])
-def test_embedded_in_a_file(place, keys, kind):
-    key, daemon, name = keys(kind='Ed25519'), place.daemon(), unique('f').replace('/', '-')
+def test_embedded_in_a_file(place, keys, kind, trust):
+    """What a url gives is the top: there is no index above it."""
+    key, daemon, name = keys(kind='Ed25519'), place.daemon(trust=trust), unique('f').replace('/', '-')
     module = signing.wasm_signed(key, wasm(name))
     assert daemon.good(place(kind, name + '.wasm', module), verificationKey=key.pem)['verified']['format'] == 'wasm-embedded'
     assert daemon.good(place(kind, name + '.gz', gz(module)), verificationKey=key.pem)['verified']['format'] == 'wasm-embedded'
