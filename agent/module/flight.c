@@ -61,12 +61,14 @@ static void pull_know_verdicts(struct modules *modules, struct pull *pull, const
                 pull->known_met[i] = demand_find_verdict(modules->verdicts, &pull->demands->items[i], &targets) != NULL;
 }
 
-static struct flight *flight_new(struct modules *modules, const struct ask *ask, const struct hit *hit)
+/* Takes the key. */
+static struct flight *flight_new(struct modules *modules, const struct ask *ask, const struct hit *hit, char *key)
 {
         struct flight *flight = memory_new(1, sizeof *flight);
         struct pull *pull = &flight->pull;
         flight->modules = modules;
-        flight->key = flight_format_key(ask, hit, &flight->key_bytes);
+        flight->key = key;
+        flight->key_bytes = strlen(key);
         flight->namespace = string_copy(ask->namespace);
         pull->setup = setup_ref(modules->setup);
         pull->store = modules->store;
@@ -87,15 +89,24 @@ static struct flight *flight_new(struct modules *modules, const struct ask *ask,
         return flight;
 }
 
-void flight_join(struct modules *modules, struct module_waiter *waiter, const struct hit *hit)
+/* Whoever has a Secret that cannot be read shares with its own kind: what it may have is known by the Secret's name alone. */
+static char *format_key(const struct ask *ask, const struct hit *hit, bool is_unread)
 {
         size_t key_bytes;
-        CLEANUP(cleanup_free) char *key = flight_format_key(&waiter->ask, hit, &key_bytes);
-        struct flight *flight = map_get(modules->flights, key, key_bytes);
+        CLEANUP(cleanup_free) char *key = flight_format_key(ask, hit, &key_bytes);
+        return is_unread ? string_format("%s\nunread\n%s\n%s", key, ask->namespace, ask->want->secret_name) : TAKE(key);
+}
+
+void flight_join(struct modules *modules, struct module_waiter *waiter, const struct hit *hit, const struct error *nobody_or_null)
+{
+        CLEANUP(cleanup_free) char *key = format_key(&waiter->ask, hit, nobody_or_null);
+        struct flight *flight = map_get(modules->flights, key, strlen(key));
         bool is_new = !flight;
         if (is_new)
-                flight = flight_new(modules, &waiter->ask, hit);
-        else
+                flight = flight_new(modules, &waiter->ask, hit, TAKE(key));
+        if (is_new && nobody_or_null)
+                flight->nobody = *nobody_or_null;
+        if (!is_new)
                 modules->stats.pulls_joined++;
         waiter->flight = flight;
         flight->waiters++;
@@ -445,6 +456,8 @@ static void flight_resolved(struct flight *flight)
         }
 }
 
+static void flight_unproved(struct flight *flight);
+
 /* Judged by what is stored, nobody was asked. */
 static void flight_proved(struct flight *flight)
 {
@@ -458,15 +471,15 @@ static void flight_proved(struct flight *flight)
                 return;
         }
         pull->known_top = pull->known_manifest = pull->known_module = (struct digest){ 0 };      /* let go in the meantime */
-        flight->state = FLIGHT_QUEUED;
-        flights_start(flight->modules);
+        flight_unproved(flight);
 }
 
+/* The source is asked, if it can be. */
 static void flight_unproved(struct flight *flight)
 {
-        struct error away, err;
-        if (host_is_away(flight->modules, flight->pull.want, &away)) {
-                err = away;
+        struct error away = flight->nobody;
+        if (away.code != ERROR_NONE || host_is_away(flight->modules, flight->pull.want, &away)) {
+                struct error err = away;
                 prove_refuse_unreachable(&flight->pull, &away, &err);
                 flight_fail(flight, &err);
                 return;

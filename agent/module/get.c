@@ -157,9 +157,11 @@ static bool waiter_serve_unread(struct module_waiter *waiter, const struct error
         hit_decide(&question, &hit);
         if (hit.result == HIT_UNVERIFIED && waiter->ask.want->key)
                 rejudge_key(modules, waiter->ask.want->key);
+        if (hit.result == HIT_UNVERIFIED)
+                flight_join(modules, waiter, &hit, err);
         if (hit.result == HIT_YES)
                 waiter_found(waiter, hit.entry, hit.image, MODULE_SOURCE_CACHE);
-        return hit.result == HIT_YES;
+        return hit.result == HIT_YES || hit.result == HIT_UNVERIFIED;
 }
 
 /* ---- the walk of one waiter ---- */
@@ -220,7 +222,7 @@ void waiter_step(struct module_waiter *waiter)
                 waiter_refuse_pull(waiter, &err);
                 return;
         }
-        flight_join(modules, waiter, &hit);
+        flight_join(modules, waiter, &hit, NULL);
 }
 
 static void waiter_timed_out(void *arg)

@@ -110,9 +110,10 @@ struct flight {
         enum module_source source;
         struct pull pull;
         char *namespace;                          /* of the first asker, for events */
+        struct error nobody;                      /* set: why nobody may be asked; what is stored has to do */
 };
 struct refusal { struct error err; int64_t until_ms, forget_ms; unsigned failures; char *name; };
-void flight_join(struct modules *modules, struct module_waiter *waiter, const struct hit *hit);
+void flight_join(struct modules *modules, struct module_waiter *waiter, const struct hit *hit, const struct error *nobody_or_null);
 void flight_leave(struct module_waiter *waiter, bool goes_on);
 void flight_choose_rows(struct flight *flight, bool is_new, const struct entry *entry);
 void pull_drop_rows_of_proof(struct pull *pull);

@@ -6,12 +6,14 @@ import threading
 
 import pytest
 
+import signing
 from conftest import PASSWORD
 from e2e_daemon import await_true
 from e2e_images import hexes, push, unique
 from e2e_kube import Kube, in_cluster
 from e2e_plugins import plugin, secret
 from e2e_servers import docker_config
+from e2e_sign import Key, Signed
 
 WRONG = 'Wr0ng-of-a-test'
 
@@ -129,6 +131,26 @@ def test_restart_while_the_api_is_away(private, kube, cluster):
                     ask(cluster, private, repository, imagePullPolicy='Always'),
                     cluster.daemon.ask('POST', '/v1/modules', {'url': private.ref(repository), 'imagePullSecret': 'pull', 'namespace': 'team-b'}, to='trusted')):
         assert refused.code == 'upstream_unreachable' and 'Secret' in refused.json['detail'], refused
+    assert len(private.requests()) == before
+
+
+def test_restart_while_nobody_can_be_asked_for_signatures(private, kube, cluster, tmp_path):
+    """Neither the API nor the registry: what a Secret was granted and a key has signed is judged by what is stored, at the first request; another key is told that nobody could look."""
+    key, other, image = Key(str(tmp_path), 'K'), Key(str(tmp_path), 'K2'), Signed(private)
+    image.sign(signing.sign_simple, key)
+    kube.apply(secret('pull', config_of(private)))
+    cluster.daemon.start()
+    first = ask(cluster, private, image.repository, verificationKey=key.pem)
+    assert first.status == 200 and first.json['verified']['keyFingerprint'] == key.fingerprint
+    assert cluster.daemon.stop() == 0
+    kube.stop()
+    before = len(private.requests())
+    cluster.daemon.start()
+    refused = ask(cluster, private, image.repository, verificationKey=other.pem)
+    assert refused.code == 'signature_unreachable' and 'Secret team-a/pull' in refused.json['detail'] and other.fingerprint[:16] in refused.json['detail'], refused
+    answer = ask(cluster, private, image.repository, verificationKey=key.pem)
+    assert answer.status == 200 and (answer.json['source'], answer.json['verified']) == ('cache', first.json['verified']), answer
+    assert ask(cluster, private, image.repository, name='pull2', verificationKey=key.pem).code == 'upstream_unreachable'
     assert len(private.requests()) == before
 
 
