@@ -71,7 +71,7 @@ def test_refused_with_one_sentence(daemon, registry, keys, form, key, code, said
 
 def test_errors_are_no_verdicts(daemon, registry, keys, tmp_path):
     image = Signed(registry)
-    for words, code in (([image.url], 2), ([tmp_path, '--key', keys['K'].public], 2), ([image.url, '--key', tmp_path / 'absent'], 1), ([image.url, '--key', keys['K'].path], 1),
+    for words, code in (([image.url], 2), ([tmp_path, '--key', keys['K'].public], 1), ([image.url, '--key', tmp_path / 'absent'], 1), ([image.url, '--key', keys['K'].path], 1),
                         ([registry.ref(unique()), '--key', keys['K'].public], 1), (['oci://127.0.0.1:1/a/b:v1', '--key', keys['K'].public], 1)):
         ran = daemon.ctl('verify-signature', *words)
         assert (ran.returncode, ran.stdout) == (code, ''), ran
@@ -79,6 +79,14 @@ def test_errors_are_no_verdicts(daemon, registry, keys, tmp_path):
     assert daemon.ctl('verify-signature', image.url, '--key', keys['K'].public, to='agent').returncode == 1          # for operators
     assert ask(daemon.admin, 'POST', '/v1/verify-signature', {'url': image.url}).code == 'bad_request'
     assert ask(daemon.agent, 'POST', '/v1/verify-signature', {'url': image.url, 'verificationKey': keys['K'].pem}).code == 'denied'
+
+
+@pytest.mark.parametrize('name', ['{tmp}/m.wasm', './m.wasm', '../m.wasm', 'm.wasm', 'build/m.wasm'])
+def test_a_file_that_is_not_there_is_no_image(daemon, keys, tmp_path, name):
+    """A slip of the pen is not sent to Docker Hub."""
+    ran = daemon.ctl('verify-signature', name.format(tmp=tmp_path), '--key', keys['K'].public)
+    assert (ran.returncode, ran.stdout) == (1, '') and 'm.wasm: No such file or directory' in ran.stderr
+    assert 'verify-signature' not in daemon.told()
 
 
 def test_with_a_pull_secret(daemon, private, keys):

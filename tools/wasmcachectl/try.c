@@ -32,17 +32,29 @@ static char *url_of_file(const char *path)
         return string_format("file://%s", escaped);
 }
 
+/* Can a name that is no file's be meant as one? Then nobody is asked for it: without a host it would be an image of Docker Hub. */
+static bool reads_like_file(const char *argument)
+{
+        bool has_host = strcspn(argument, ".:") < strcspn(argument, "/") && strchr(argument, '/');
+        return *argument == '/' || string_starts_with(argument, "./") || string_starts_with(argument, "../") || (!has_host && string_ends_with(argument, ".wasm"));
+}
+
 /* A regular file is meant as such, whatever else its name could be. */
-static bool subject_make(const char *argument, struct subject *ret_subject)
+static bool subject_make(const char *argument, struct subject *ret_subject, struct error *err)
 {
         struct stat info;
+        bool is_url = strstr(argument, "://"), is_there = !is_url && stat(argument, &info) == 0;
 
-        if (strstr(argument, "://") || stat(argument, &info) != 0)
+        if (!is_url && !is_there && reads_like_file(argument))
+                return refuse_errno(err, ERROR_BAD_REQUEST, errno, "%s", argument);
+        if (!is_there)
                 return (ret_subject->url = string_copy(argument));
         if (!S_ISREG(info.st_mode))
-                return false;
+                return refuse(err, ERROR_BAD_REQUEST, "%s: is no regular file", argument);
         ret_subject->path = realpath(argument, NULL);
-        return ret_subject->path && (ret_subject->url = url_of_file(ret_subject->path));
+        if (!ret_subject->path)
+                return refuse_errno(err, ERROR_BAD_REQUEST, errno, "%s", argument);
+        return (ret_subject->url = url_of_file(ret_subject->path));
 }
 
 static bool copy_save(const struct scratch *scratch, const char *path, bool is_needed, struct error *err)
@@ -189,11 +201,12 @@ int command_verify_signature(struct ctl *ctl)
         CLEANUP(wish_fini) struct wish wish = { 0 };
         CLEANUP(subject_fini) struct subject subject = { 0 };
         CLEANUP(value_free) struct value *answer = NULL;
+        struct error err;
 
         if (!ctl->options[OPTION_KEY])
                 return report_usage(NULL, "verify-signature needs --key FILE, the public key that is to be tried");
-        if (!subject_make(ctl->arguments[0], &subject))
-                return report_usage(NULL, "%s is neither a regular file nor a reference", ctl->arguments[0]);
+        if (!subject_make(ctl->arguments[0], &subject, &err))
+                return report_local("the argument is a reference, or a file with its signatures beside it", "%s", err.text);
         int result = wish_make(ctl, &wish);
         if (result == WASMCACHE_OK)
                 result = ask_daemon(ctl, &wish, &subject, &answer);
