@@ -242,6 +242,29 @@ def test_always_unchanged_looks_at_no_signature(daemon, fake):
     assert got['verified'] and got['source'] == 'revalidated' and image.asked() == [('HEAD', 'manifests/v1')]
 
 
+def test_a_verified_hit_judges_nothing(make_daemon, fake, keys):
+    """Once per key in the life of the process: then neither the network nor a signature is looked at, whatever admitted it."""
+    daemon = make_daemon(trust={'require': [{'match': f'{fake.host}/*', 'keys': [keys_file(keys, FAKE_K)]}]})
+    image = Scripted(fake)
+    image.sign()
+    image.sign('second', 'bundle')
+    for key in ('', FAKE_K, FAKE_K2):
+        assert daemon.good(image.url, verificationKey=key)['verified']
+    judged = daemon.metric('wasmcached_verifications_total')
+    image.asked()
+    for _ in range(5):
+        for key in ('', FAKE_K, FAKE_K2, FAKE_K.replace('\n', '\r\n')):
+            assert daemon.good(image.url, verificationKey=key)['source'] == 'cache'
+    assert daemon.metric('wasmcached_verifications_total') == judged > 0 and image.asked() == []
+
+
+def keys_file(keys, pem):
+    path = keys().public + '.fake'
+    with open(path, 'w', encoding='ascii') as stream:
+        stream.write(pem)
+    return path
+
+
 def test_two_in_parallel_are_one_flight(daemon, fake):
     image = Scripted(fake)
     image.sign()

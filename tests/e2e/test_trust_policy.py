@@ -188,6 +188,9 @@ def test_require(make_daemon, registry, keys):
     assert daemon.good(signed.url)['verified'] == {'format': 'cosign-simple', 'keyFingerprint': key.fingerprint}
     assert f'demanded by trust.require "{registry.host}/e2e/team/*"' in daemon.bad(unsigned.url, 'signature_missing')
     assert daemon.good(elsewhere.url)['verified'] is None
+    explained = next(line for line in daemon.ctl_good('explain', signed.url).splitlines() if line.startswith('signature'))
+    assert f'trust.require, match "{registry.host}/e2e/team/*": cosign-simple signature by key {key.fingerprint[:16]}' in explained
+    assert 'signature' not in daemon.ctl_good('explain', elsewhere.url)
     by_digest = registry.ref(unsigned.repository, unsigned.target['digest'])
     daemon.bad(by_digest, 'signature_missing')
     daemon.bad(by_digest, 'signature_missing', sha256=unsigned.target['digest'][7:], to='admin')
