@@ -265,6 +265,19 @@ def keys_file(keys, pem):
     return path
 
 
+def test_look_ups_share_connections(daemon, fake):
+    """They run beside one another, on what is open already."""
+    image = Scripted(fake)
+    image.sign()
+    image.sign('second', 'bundle')
+    fake.log(clear=True)
+    port = fake.host.rpartition(':')[2]
+    before = fake.steer('/_stats')[port]
+    assert daemon.good(image.url, verificationKey=FAKE_K)['verified']
+    used, asked = fake.steer('/_stats')[port] - before - 1, image.asked()
+    assert used <= 3 and len([path for method, path in asked if not path.startswith('/_')]) >= 7, (used, asked)
+
+
 def test_two_in_parallel_are_one_flight(daemon, fake):
     image = Scripted(fake)
     image.sign()

@@ -1,5 +1,6 @@
 """good_sign: images that are signed as the tools of the field sign, in every form and place; each must be served with the keys that `registry.py --key` prints."""
 import json
+import threading
 
 from content import OCI_CONFIG, OCI_INDEX, WASME_CONFIG, WASME_LAYER, image, index, wasm
 from signing import BUNDLE, CERTIFICATE, CLASSIC, bundle_manifest, classic_manifest, compact, dsse_bundle, ec_key, ed_key, fallback_tag, put_fallback, referrers_index, sign_bundle, sign_simple
@@ -29,6 +30,16 @@ def on_path(repo, end, answer):
         if connection.request.path.endswith(end):
             return answer(connection) or True
         return before(connection) if before else None
+    repo.on_any = handler
+
+
+def on_path_maybe(repo, end, answer):
+    """The same; answer(connection) may leave it to the repository by giving None."""
+    before = repo.on_any
+
+    def handler(connection):
+        given = answer(connection) if connection.request.path.endswith(end) else None
+        return given if given is not None else before(connection) if before else None
     repo.on_any = handler
 
 
@@ -190,3 +201,22 @@ def embedded_image(repo, module):
 @mode("sign-embedded", "ok", "the module has a signature section by the Ed25519 key", "key")
 def embedded(repo):
     embedded_image(repo, wasm_signed(ed_key(), wasm(repo.name)))
+
+
+@mode("sign-parallel", "ok", "an index and its child: no look-up for either is answered before all four have come", "key")
+def parallel(repo):
+    child = repo.raw_image(tag=None)
+    top = repo.manifest(index([child | {"platform": {"os": "wasi", "architecture": "wasm"}}]), tag="v1")
+    sign_simple(repo, child, ec_key())
+    gate = threading.Barrier(4)
+
+    def meet(connection):
+        try:
+            gate.wait(20)
+        except threading.BrokenBarrierError:
+            connection.reply(500)
+            return True
+        return None if connection.request.path.endswith(signature_tag(child)) else connection.reply(404) or True
+    for target in (top, child):
+        for end in (f"/referrers/{target['digest']}", "/manifests/" + signature_tag(target)):
+            on_path_maybe(repo, end, meet)
