@@ -82,7 +82,8 @@ static void tell_verdict(struct modules *modules, struct explanation *explanatio
         }
         char detail[ERROR_TEXT_BYTES + 64];
         struct error err = refusal_get_error(refusal);
-        snprintf(detail, sizeof detail, "refused %u time%s, asked again in %u s (or after refresh): %s", refusal->failures, refusal->failures == 1 ? "" : "s", err.retry_after_s, err.text);
+        snprintf(detail, sizeof detail, "refused %u time%s, asked again in %u s (or after refresh): %s", refusal->failures,
+                 refusal->failures == 1 ? "" : "s", err.retry_after_s, err.text);
         step(explanation, "refusal", "remembered", detail);
         if (stale_is_allowed(modules, ask, &err, &stale)) {
                 step(explanation, "stale", "allowed", "the source cannot be reached and stale_if_error lets the last answer stand");
