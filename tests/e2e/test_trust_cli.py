@@ -43,6 +43,20 @@ def test_verify_a_reference(daemon, registry, keys):
     assert yaml.safe_load(daemon.ctl_good('verify-signature', image.url, '--key', keys['K'].public, '-o', 'yaml')) == answer
 
 
+def test_several_keys(daemon, registry, keys, tmp_path):
+    """Of several files, as of several blocks in one, any key will do; none of them is left out."""
+    image, unended = Signed(registry), tmp_path / 'unended.pub'
+    image.sign(sign_bundle, keys['K'])
+    unended.write_text(keys['K'].pem.rstrip('\n'))
+    for words in (['--key', keys['K'].public, '--key', keys['K2'].public], ['--key', keys['K2'].public, '--key', keys['K'].public], ['--key', unended, f"--key={keys['K2'].public}"]):
+        for command in ('verify-signature', 'get'):
+            assert daemon.ctl_good(command, image.url, *words), words
+    ran = daemon.ctl('verify-signature', image.url, '--key', keys['K2'].public, '--key', keys['Ed'].public)
+    assert ran.returncode == 1 and keys['K2'].fingerprint[:16] in ran.stderr and keys['Ed'].fingerprint[:16] in ran.stderr
+    for bad in (keys['K'].path, tmp_path / 'absent'):
+        assert daemon.ctl('verify-signature', image.url, '--key', keys['K'].public, '--key', bad).returncode == 1
+
+
 def test_nothing_is_kept(daemon, registry, keys):
     image = Signed(registry)
     image.sign(sign_simple, keys['K'])

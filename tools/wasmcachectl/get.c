@@ -14,7 +14,7 @@ enum { KEY_MAX_BYTES = 64 << 10, SECRET_MAX_BYTES = 512 << 10 };
 
 void wish_fini(struct wish *wish)
 {
-        buffer_fini(&wish->key);
+        buffer_fini_secret(&wish->key);
         buffer_fini_secret(&wish->pull_secret);
         free(wish->resource_name);
 }
@@ -40,15 +40,33 @@ static bool file_load(const char *path, size_t limit_bytes, struct buffer *ret_c
         return true;
 }
 
-static int wish_files(const struct ctl *ctl, struct wish *wish)
+/* All files that --key names, one after the other: any key of them will do. */
+static int wish_key(const char *path, struct wish *wish)
 {
-        const char *key = ctl->options[OPTION_KEY], *secret = ctl->options[OPTION_PULL_SECRET_FILE];
+        static const char hint[] = "--key names a file with a PEM public key";
+        CLEANUP(buffer_fini_secret) struct buffer text = { 0 };        /* it may be a private key by mistake */
         struct error err = { 0 };
 
-        if (key && !file_load(key, KEY_MAX_BYTES, &wish->key, &err))
-                return report_local("--key names a file with a PEM public key", "%s", err.text);
-        if (key && wish->key.used == 0)
-                return report_local("--key names a file with a PEM public key", "%s is empty: an empty key would mean that no signature is wanted", key);
+        if (!file_load(path, KEY_MAX_BYTES, &text, &err))
+                return report_local(hint, "%s", err.text);
+        if (text.used == 0)
+                return report_local(hint, "%s is empty: an empty key would mean that no signature is wanted", path);
+        if (wish->key.used > 0 && wish->key.data[wish->key.used - 1] != '\n')
+                buffer_append_text(&wish->key, "\n");
+        buffer_append(&wish->key, text.data, text.used);
+        return WASMCACHE_OK;
+}
+
+static int wish_files(const struct ctl *ctl, struct wish *wish)
+{
+        const char *secret = ctl->options[OPTION_PULL_SECRET_FILE];
+        struct error err = { 0 };
+
+        for (unsigned i = 0; i < ctl->repeated_count; i++) {
+                int result = ctl->repeated[i].option == OPTION_KEY ? wish_key(ctl->repeated[i].value, wish) : WASMCACHE_OK;
+                if (result != WASMCACHE_OK)
+                        return result;
+        }
         if (secret && !file_load(secret, SECRET_MAX_BYTES, &wish->pull_secret, &err))
                 return report_local("--pull-secret-file names a docker config.json", "%s", err.text);
         return WASMCACHE_OK;

@@ -18,7 +18,7 @@ const struct option_row option_rows[OPTION_COUNT] = {
         [OPTION_SECRET] = { "secret", 0, "NAME", "pull secret of the namespace, by name", NULL },
         [OPTION_PULL_SECRET_FILE] = { "pull-secret-file", 0, "FILE", "docker config with the credentials (\"-\" = standard input)", NULL },
         [OPTION_NAMESPACE] = { "namespace", 'n', "NAME", "the tenant that asks", NULL },
-        [OPTION_KEY] = { "key", 0, "FILE", "PEM file with 1 to 8 public keys: a valid signature by one of them is required", NULL },
+        [OPTION_KEY] = { "key", 0, "FILE", "PEM file with 1 to 8 public keys: a valid signature by one of them is required; may be repeated", NULL },
         [OPTION_TIMEOUT] = { "timeout", 0, "TIME", "how long to wait, like 30s", NULL },
         [OPTION_RESOURCE] = { "resource", 0, "NAME@VERSION", "with --policy Always: ask once per version of this resource", NULL },
         [OPTION_NO_PROGRESS] = { "no-progress", 0, NULL, "no progress bar", NULL },
@@ -139,7 +139,7 @@ static bool value_allowed(const struct option_row *row, const char *value)
 /* False after it has said that there are too many. */
 static bool repeated_take(int option, const char *value, struct ctl *ctl)
 {
-        if (option != OPTION_LABEL && option != OPTION_SERVICE && option != OPTION_SERVICE_ENTRY)
+        if (option != OPTION_LABEL && option != OPTION_SERVICE && option != OPTION_SERVICE_ENTRY && option != OPTION_KEY)
                 return true;
         if (ctl->repeated_count == ARGUMENTS_MAX) {
                 report_usage(NULL, "--%s and its like are given more than %d times", option_rows[option].name, ARGUMENTS_MAX);

@@ -19,7 +19,8 @@ static void workload_put(const struct ctl *ctl, struct buffer *query)
                         query_put(query, rows[i].name, ctl->options[rows[i].option]);
         for (unsigned i = 0; i < ctl->repeated_count; i++) {
                 enum option option = ctl->repeated[i].option;
-                query_put(query, option == OPTION_LABEL ? "label" : option == OPTION_SERVICE ? "service" : "serviceEntry", ctl->repeated[i].value);
+                if (option != OPTION_KEY)
+                        query_put(query, option == OPTION_LABEL ? "label" : option == OPTION_SERVICE ? "service" : "serviceEntry", ctl->repeated[i].value);
         }
 }
 
