@@ -248,8 +248,8 @@ def test_a_verified_hit_judges_nothing(make_daemon, fake, keys):
     image = Scripted(fake)
     image.sign()
     image.sign('second', 'bundle')
-    for key in ('', FAKE_K, FAKE_K2):
-        assert daemon.good(image.url, verificationKey=key)['verified']
+    for key, by in (('', 'plugin'), (FAKE_K, 'plugin'), (FAKE_K2, 'second')):
+        assert daemon.good(image.url, verificationKey=key)['verified']['keyFingerprint'] == signing.ec_key(by).fingerprint
     judged = daemon.metric('wasmcached_verifications_total')
     image.asked()
     for _ in range(5):

@@ -246,6 +246,27 @@ def test_reload_judges_again(make_daemon, registry, keys):
     assert daemon.good(unsigned.url)
 
 
+def test_reload_reads_key_files_again(make_daemon, registry, keys, tmp_path):
+    """The configuration is the same, the file that it names is not."""
+    key, other, path, image = keys(), keys('other'), tmp_path / 'rule.pub', Signed(registry, repository=unique('rotate/x'))
+    path.write_text(key.pem)
+    image.sign(sign_bundle, key)
+    daemon = make_daemon(trust={'require': [{'match': f'{registry.host}/e2e/rotate/*', 'keys': [str(path)]}]})
+    assert daemon.good(image.url)['verified']
+    for text, is_good in ((other.pem, False), (other.pem + key.pem, True), (other.pem, False), (key.pem, True)):
+        path.write_text(text)
+        daemon.ctl_good('reload')
+        assert daemon.good(image.url)['source'] == 'cache' if is_good else daemon.bad(image.url, 'signature_invalid')
+    # What cannot be read changes nothing, and does not start either.
+    path.write_text(key.pem.replace('PUBLIC', 'PRIVATE'))
+    ran = daemon.ctl('reload')
+    assert ran.returncode == 1 and str(path) in ran.stderr and key.pem.splitlines()[1] not in ran.stderr + daemon.told()
+    assert daemon.good(image.url)['verified']
+    assert daemon.stop() == 0
+    daemon.start(wait=False)
+    assert daemon.process.wait(20) != 0 and 'trust.require[0].keys' in daemon.told()
+
+
 def test_annotations(make_daemon, registry, keys):
     key = keys()
     daemon = make_daemon(trust={'require': [{'match': f'{registry.host}/e2e/noted/*', 'keys': [key.public], 'annotations': {'env': 'prod'}}]})
