@@ -297,6 +297,18 @@ def test_identity(make_daemon, registry, keys):
         daemon.bad(image.url, 'signature_invalid')                                             # a bundle has no name
 
 
+def test_another_name_is_counted(make_daemon, registry, keys):
+    """Ignored by default, but told ([sig] 4.3)."""
+    key, own, foreign = keys(), Signed(registry), Signed(registry)
+    own.sign(sign_simple, key, reference=f'{registry.host}/{own.repository}')
+    foreign.sign(sign_simple, key, reference=f'{registry.host}/team/else')
+    daemon = make_daemon(log={'level': 'debug'})
+    for image, count in ((own, 0), (foreign, 1), (foreign, 1)):
+        assert daemon.good(image.url, verificationKey=key.pem)['verified']
+        assert daemon.metric('wasmcached_signature_identity_mismatches_total') == count
+    assert [line for line in daemon.told().splitlines() if 'event=signed_for_another_name' in line and foreign.url in line and 'level=debug' in line]
+
+
 def test_signature_repository(make_daemon, registry, keys):
     key, image, beside = keys(), Signed(registry), Signed(registry)
     place = unique('signatures')
