@@ -5,11 +5,13 @@ import time
 
 import pytest
 
+import signing
 from conftest import PASSWORD
 from e2e_daemon import await_true
 from e2e_images import body_of, hexes, push, unique, wasm
 from e2e_plugins import Folder, events, plugin, pod, secret
 from e2e_servers import Registry, TokenServer, docker_config, run
+from e2e_sign import Key, Signed
 
 MEMBERS = ['kind', 'namespace', 'name', 'resourceVersion', 'phase', 'priority', 'type', 'match', 'pluginName', 'pluginConfig', 'env', 'failStrategy', 'url', 'sha256', 'digest',
            'path', 'state', 'code', 'detail', 'problems']
@@ -129,6 +131,24 @@ def test_rules_of_the_node_change(registry, folder, authority):
     folder.daemon.configure(trust={'require': []})
     assert folder.daemon.ask('POST', '/v1/reload', {}, to='admin').status == 200
     assert folder.await_state('p', 'ready')['code'] is None
+
+
+def test_key_of_a_plugin_changes(registry, folder, tmp_path):
+    """Every plugin is held to its own key, whatever others of the same image are; another key is judged anew."""
+    key, other, image = Key(str(tmp_path), 'K'), Key(str(tmp_path), 'K2'), Signed(registry)
+    image.sign(signing.sign_simple, key)
+    certificate = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n'
+    folder.put('a.yaml', plugin('held', url=image.url, verificationKey=key.pem), plugin('bare', url=image.url), plugin('p', url=image.url, verificationKey=key.pem),
+               plugin('wrong', url=image.url, verificationKey=certificate), pod('x'))
+    held = folder.await_state('held', 'ready')
+    assert folder.await_state('p', 'ready')['path'] == folder.await_state('bare', 'ready')['path'] == held['path']
+    wrong = folder.entry('wrong')
+    assert (wrong['state'], wrong['code'], wrong['path']) == ('refused', 'bad_key', None) and 'spec.verificationKey' in wrong['detail'] and 'openssl x509 -pubkey' in wrong['detail']
+    for pem, state, code in ((other.pem, 'failed', 'signature_invalid'), (other.pem + key.pem, 'ready', None), (other.pem, 'failed', 'signature_invalid'), ('', 'ready', None)):
+        folder.put('b.yaml', plugin('q', url=image.url, verificationKey=pem))
+        entry = folder.await_state('q', state)
+        assert (entry['code'], entry['path']) == (code, held['path'] if state == 'ready' else None)
+        assert folder.entry('held') == held and os.path.exists(held['path'])
 
 
 def test_a_slow_source_holds_up_nobody_else(registry, folder):
