@@ -4,7 +4,9 @@
  * How it fails: a demand without a verdict is not met, whatever else is known.
  * How it ends: verdicts go with the configuration and the process; they are never written down.
  */
+#include <arpa/inet.h>
 #include <fnmatch.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include "demand.h"
@@ -12,27 +14,59 @@
 
 /* ---- which rules ---- */
 
-/* "HOST.:443" is "host": the same server, another spelling. */
-static void append_host(struct buffer *out, const char *host, size_t length, const char *const *default_ports)
+/* "[0::1]" is "[::1]", and "[::ffff:127.0.0.1]" reaches 127.0.0.1. False: no such address. A pattern has its bracket escaped. */
+static bool append_v6(struct buffer *out, const char *name, bool is_pattern)
+{
+        struct in6_addr address;
+        char text[INET6_ADDRSTRLEN];
+        size_t length = strlen(name);
+        if (length < 2 || length - 2 >= sizeof text || *name != '[' || name[length - 1] != ']')
+                return false;
+        memcpy(text, name + 1, length - 2);
+        text[length - 2] = '\0';
+        if (inet_pton(AF_INET6, text, &address) != 1)
+                return false;
+        bool is_v4 = IN6_IS_ADDR_V4MAPPED(&address);
+        inet_ntop(is_v4 ? AF_INET : AF_INET6, is_v4 ? &address.s6_addr[12] : &address.s6_addr[0], text, sizeof text);
+        buffer_printf(out, is_v4 ? "%s%s" : "%s[%s]", is_pattern && !is_v4 ? "\\" : "", text);
+        return true;
+}
+
+/* "host." is "host"; "127.1" and "0x7f000001" reach 127.0.0.1, as resolvers read them. */
+static void append_name(struct buffer *out, char *name, bool is_pattern)
 {
         static const char *const hub[] = { "index.docker.io", "registry-1.docker.io", "registry.docker.io" };
-        char *lower = string_copy_bytes(host, length);
+        struct in_addr address;
+        char text[INET_ADDRSTRLEN];
+        if (append_v6(out, name, is_pattern))
+                return;
+        for (size_t end = strlen(name); end > 0 && name[end - 1] == '.'; end--)
+                name[end - 1] = '\0';
+        const char *shown = inet_aton(name, &address) ? inet_ntop(AF_INET, &address, text, sizeof text) : name;
+        for (size_t i = 0; i < COUNT_OF(hub); i++)
+                if (strcmp(name, hub[i]) == 0)
+                        shown = "docker.io";
+        buffer_append_text(out, shown);
+}
+
+/* "HOST.:0443" is "host": the same server, another spelling. */
+static void append_host(struct buffer *out, const char *host, size_t length, bool is_pattern)
+{
+        CLEANUP(cleanup_free) char *lower = string_copy_bytes(host, length);
         for (char *c = lower; *c; c++)
                 if (*c >= 'A' && *c <= 'Z')
                         *c = (char)(*c + 32);
-        for (; *default_ports; default_ports++)
-                if (string_ends_with(lower, *default_ports)) {
-                        lower[strlen(lower) - strlen(*default_ports)] = '\0';
-                        break;
-                }
-        for (size_t end = strlen(lower); end > 0 && lower[end - 1] == '.'; end--)
-                lower[end - 1] = '\0';
-        const char *name = lower;
-        for (size_t i = 0; i < COUNT_OF(hub); i++)
-                if (strcmp(lower, hub[i]) == 0)
-                        name = "docker.io";
-        buffer_append_text(out, name);
-        free(lower);
+        char *bracket = *lower == '[' ? strchr(lower, ']') : NULL, *port = strchr(bracket ? bracket : lower, ':');
+        if (port)
+                *port++ = '\0';
+        append_name(out, lower, is_pattern);
+        if (!port)
+                return;
+        if (strspn(port, "0123456789") == strlen(port))
+                while (*port == '0' && port[1])
+                        port++;
+        if (strcmp(port, "443") != 0 && strcmp(port, "80") != 0)
+                buffer_printf(out, ":%s", port);
 }
 
 static int hex_digit(char c)
@@ -63,14 +97,13 @@ static void append_path(struct buffer *out, const char *path)
 /* "host/path" however it was written: rules are about places, not about spellings. */
 static char *canonical_place(const struct module_want *want)
 {
-        static const char *const oci_ports[] = { ":443", ":80", NULL };
         struct buffer out = { 0 };
         if (want->kind == WANT_OCI) {
-                append_host(&out, want->reference.host, strlen(want->reference.host), oci_ports);
+                append_host(&out, want->reference.host, strlen(want->reference.host), false);
                 buffer_printf(&out, "/%s", want->reference.path);
         } else if (want->kind == WANT_HTTP) {
                 const char *authority = strstr(want->name, "://") + 3, *path = authority + strcspn(authority, "/");
-                append_host(&out, authority, (size_t)(path - authority), oci_ports);
+                append_host(&out, authority, (size_t)(path - authority), false);
                 append_path(&out, path);
         } else {
                 append_path(&out, want->path);
@@ -112,7 +145,6 @@ static bool pattern_fits(const char *pattern, const struct places *places)
 
 static bool rule_fits(const struct trust_rule *rule, const struct module_want *want, const struct places *places)
 {
-        static const char *const ports[] = { ":443", ":80", NULL };
         const char *pattern = rule->match, *scheme = strstr(pattern, "://");
         if (scheme) {                             /* a pattern with a scheme is about that scheme */
                 static const char *const names[] = { [WANT_OCI] = "oci", [WANT_HTTP] = "http", [WANT_FILE] = "file" };
@@ -125,7 +157,7 @@ static bool rule_fits(const struct trust_rule *rule, const struct module_want *w
         }
         struct buffer canonical = { 0 };
         size_t host = strcspn(pattern, "/");
-        append_host(&canonical, pattern, host, ports);
+        append_host(&canonical, pattern, host, true);
         buffer_append_text(&canonical, pattern + host);
         CLEANUP(cleanup_free) char *text = buffer_take(&canonical);
         return pattern_fits(text, places) || (want->kind != WANT_FILE && fnmatch(pattern, want->repository, 0) == 0);

@@ -48,26 +48,23 @@ static bool url_parse_oci(const char *text, struct module_want *want, struct err
         return true;
 }
 
-/* One name for all ways to write one origin: scheme and host in lower case, the default port left out. */
+/* One name for all ways to write one origin, as the client will ask it: escapes of the host, leading zeros and a default port are gone, scheme and host in lower case. */
 static bool url_parse_http(const char *url, size_t scheme_bytes, struct module_want *want, struct error *err)
 {
-        if (!fetch_url_check(url, err))
+        CLEANUP(cleanup_free) char *origin = fetch_url_check(url, err) ? fetch_url_origin(url) : NULL;
+        if (!origin)
                 return false;
+        for (const char *c = origin; *c; c++)
+                if ((unsigned char)*c >= 0x80)    /* which name that becomes is for the client to say, and rules of the node are about names */
+                        return refuse(err, ERROR_BAD_URL, "url: the host has letters beyond ASCII; write it as it is in the DNS (xn--…)");
 
-        const char *authority = url + scheme_bytes + 3;
-        size_t authority_bytes = strcspn(authority, "/");
         bool is_tls = scheme_bytes == 5;
-        const char *default_port = is_tls ? ":443" : ":80";
-        want->host = string_copy_bytes(authority, authority_bytes);
-        for (char *c = want->host; *c; c++)
-                if (*c >= 'A' && *c <= 'Z')
-                        *c = (char)(*c + 32);
+        const char *default_port = is_tls ? ":443" : ":80", *path = strchr(url + scheme_bytes + 3, '/');
+        want->host = string_copy(origin + scheme_bytes + 3);
         if (string_ends_with(want->host, default_port))
-                want->host[authority_bytes - strlen(default_port)] = '\0';
-
-        const char *path = authority + authority_bytes;
+                want->host[strlen(want->host) - strlen(default_port)] = '\0';
         want->kind = WANT_HTTP;
-        want->name = string_format("%s://%s%s", is_tls ? "https" : "http", want->host, *path ? path : "/");
+        want->name = string_format("%s://%s%s", is_tls ? "https" : "http", want->host, path);
         want->repository = string_copy(want->name);
         return true;
 }

@@ -214,6 +214,9 @@ def test_require_in_other_spellings(place, nginx, keys):
                 answer = daemon.get(f'{scheme}://{host}{path}')
                 assert answer.status >= 400 and answer.code in ('signature_missing', 'bad_url', 'not_found', 'upstream_unreachable', 'upstream_error'), (path, answer)
                 assert answer.code == 'signature_missing' or host.startswith('localhost.') or path != f'/team/{name}', (path, host, answer)
+    for host in ('127.1', '0x7f.0.0.1', '2130706433', '%31%32%37.0.0.1', '127%2e0.0.1', '[::ffff:127.0.0.1]', '%6cocalhost', '127.0.0.1'):
+        daemon.bad(f'http://{host}:0{nginx.port}/team/{name}', 'signature_missing')
+    daemon.bad(f'http://\uff4cocalhost:{nginx.port}/team/{name}', 'bad_url')
     os.makedirs(os.path.join(place.root, 'team'))
     for url in (place('file', 'team/' + name, wasm(name)), f'file://{place.root}/%74eam/{name}', f'file://{place.root}//team/{name}'):
         assert daemon.get(url).code == ('denied' if '//team' in url else 'signature_missing'), url
