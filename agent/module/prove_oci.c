@@ -323,6 +323,7 @@ bool prove_look_oci(struct pull *pull, bool (*arrived)(struct pull *pull))
         const struct trust_setup *trust = &pull->setup->trust;
         struct allowance allowance = { .deadline_ms = prove_look_deadline(pull) };
         if (trust->has_signatures) {
+                proving_note_looked(pull->proving, "in trust.signature_repository %s/%s", trust->signatures.host, trust->signatures.path);
                 struct endpoint *endpoint = pull_find_endpoint(pull, &trust->signatures);
                 if (endpoint)
                         look_with_logins(pull, endpoint, trust->signatures.path, &allowance);

@@ -8,8 +8,8 @@ import good_sign
 import signing
 from content import gz, tar
 from e2e_daemon import Daemon
-from e2e_images import unique, wasm
-from e2e_servers import Registry
+from e2e_images import Image, unique, wasm
+from e2e_servers import Registry, docker_config
 from e2e_sign import FAKE_K, FAKE_K2, Scripted, Signed, both_keys, evidence, fake, keys, place, up, with_log_entry  # noqa: F401 (fixtures)
 from signing import sign_bundle, sign_simple
 from world import MODES
@@ -319,8 +319,23 @@ def test_signature_repository(make_daemon, registry, keys):
     beside.sign(sign_simple, key)
     daemon = make_daemon(trust={'signature_repository': f'{registry.host}/{place}'})
     assert daemon.good(image.url, verificationKey=key.pem)['verified']
-    daemon.bad(beside.url, 'signature_missing', verificationKey=key.pem)
+    assert f'looked at: in trust.signature_repository {registry.host}/{place}, ' in daemon.bad(beside.url, 'signature_missing', verificationKey=key.pem)
     make_daemon().bad(image.url, 'signature_missing', verificationKey=key.pem)
+
+
+def test_signature_repository_with_a_login_of_its_own(make_daemon, registry, private, keys):
+    """Whoever may not read it is told that nobody could look; the image's own login is not sent there."""
+    key, image, place = keys(), Signed(registry), unique('signatures')
+    signatures = Image(place)
+    sign_simple(signatures, image.target, key)
+    signatures.push(private)
+    daemon = make_daemon(trust={'signature_repository': f'{private.host}/{place}'})
+    daemon.put_secret('default', 'image', docker_config(**{registry.host: ('somebody', 'Passw0rd-of-the-image')}))
+    daemon.put_secret('default', 'both', docker_config(**{registry.host: ('somebody', 'Passw0rd-of-the-image'), private.host: private.session.auth}))
+    for more in ({}, {'imagePullSecret': 'image'}):
+        assert '401' in daemon.bad(image.url, 'signature_unreachable', 503, verificationKey=key.pem, **more)
+    assert daemon.good(image.url, verificationKey=key.pem, imagePullSecret='both')['verified']
+    assert private.session.auth[1] not in daemon.told() and 'Passw0rd' not in daemon.told()
 
 
 def test_rekor_keys(make_daemon, registry, keys):
