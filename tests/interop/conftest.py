@@ -7,6 +7,7 @@ import tempfile
 import pytest
 
 import peers
+from kube_rig import applied, cluster, tenant         # noqa: F401 (fixtures of a session)
 
 sys.path += [str(peers.SOURCE / 'tests' / folder) for folder in ('e2e', 'fake')]         # signatures by openssl, in every form
 
@@ -65,12 +66,12 @@ def start(tmp_path):
 
 @pytest.fixture
 def daemon():
-    """daemon(more YAML): a daemon with an empty store, in a short path (socket names end at 107 bytes). Each must end with 0."""
+    """daemon(more YAML, …): a daemon with an empty store, in a short path (socket names end at 107 bytes). Each must end with 0."""
     with tempfile.TemporaryDirectory(prefix='wasmcached-interop-', ignore_cleanup_errors=True) as folder:
         daemons = []
 
-        def start_one(more=''):
-            daemons.append(peers.Daemon(pathlib.Path(folder) / str(len(daemons)), more))
+        def start_one(more='', **how):
+            daemons.append(peers.Daemon(pathlib.Path(folder) / str(len(daemons)), more, **how))
             return daemons[-1]
         yield start_one
         for one in daemons:

@@ -210,20 +210,20 @@ class Answer:
 
 
 class Daemon:
-    """wasmcached with a store of its own. `more` is YAML that the configuration ends with."""
+    """wasmcached with a store of its own. `listener` is what its socket is, `more` YAML that the configuration ends with."""
 
-    def __init__(self, folder, more=''):
-        self.folder, self.socket, self.log = folder, folder / 'agent.sock', folder / 'daemon.log'
+    def __init__(self, folder, more='', listener='mode: "0600", identity: fixed, namespace: default', environment=None):
+        self.folder, self.socket, self.log, self.environment = folder, folder / 'agent.sock', folder / 'daemon.log', {**ENVIRONMENT, **(environment or {})}
         self.config = folder / 'config.yaml'
         (folder / 'secrets').mkdir(parents=True)
-        self.config.write_text(f'listeners:\n  - {{path: {self.socket}, mode: "0600", identity: fixed, namespace: default}}\nadmin: {{path: {folder / "admin.sock"}}}\n'
+        self.config.write_text(f'listeners:\n  - {{path: {self.socket}, {listener}}}\nadmin: {{path: {folder / "admin.sock"}}}\n'
                                f'store: {{root: {folder / "store"}}}\ncredentials: {{secrets_dir: {folder / "secrets"}}}\nlog: {{level: debug}}\n{more}')
         self.process = None
         self.start()
 
     def start(self):
         with open(self.log, 'ab') as log:
-            self.process = subprocess.Popen([str(BUILD / 'wasmcached'), '--config', str(self.config)], stdout=log, stderr=subprocess.STDOUT, env=ENVIRONMENT)
+            self.process = subprocess.Popen([str(BUILD / 'wasmcached'), '--config', str(self.config)], stdout=log, stderr=subprocess.STDOUT, env=self.environment)
         end = time.monotonic() + 20
         while time.monotonic() < end:
             assert self.process.poll() is None, self.log.read_text()

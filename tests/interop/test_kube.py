@@ -11,47 +11,9 @@ import yaml
 
 import kube
 import peers
-from layouts import oras_variant
+from kube_rig import ACCOUNT, FOLDER, await_true, built, token
 
 pytestmark = pytest.mark.skipif(kube.missing() is not None, reason=str(kube.missing()))
-FOLDER = peers.SOURCE / 'tools' / 'kubernetes'
-ACCOUNT = 'system:serviceaccount:wasmcached-system:wasmcached'
-LOGIN = ('puller', 'of-a-test')
-
-
-@pytest.fixture(scope='module')
-def cluster(work):
-    one = kube.Cluster(work / 'kube')
-    try:
-        one.start()
-        one.kubectl('apply', '--server-side', '-f', peers.PEERS / 'istio-crds.yaml')
-        one.kubectl('wait', '--for=condition=Established', '--timeout=60s', 'crd/wasmplugins.extensions.istio.io', 'crd/trafficextensions.extensions.istio.io')
-        yield one
-    finally:
-        one.stop()
-
-
-def built(cluster, path):
-    return list(yaml.safe_load_all(cluster.kubectl('kustomize', FOLDER / path)))
-
-
-def await_true(check, what, seconds=60):
-    end = time.monotonic() + seconds
-    while not (value := check()):
-        assert time.monotonic() < end, f'{what} did not come about in {seconds} s'
-        time.sleep(0.1)
-    return value
-
-
-@pytest.fixture(scope='module')
-def applied(cluster):
-    """The overlay and the example, as the README says. A dry run on the server first; namespaces have to be there for that."""
-    for path in ('.', 'overlays/identity-pod', 'example'):
-        cluster.apply(*[one for one in built(cluster, path) if one['kind'] == 'Namespace'])
-        cluster.apply(*built(cluster, path))
-        said = cluster.kubectl('apply', '--dry-run=server', '--validate=strict', '-f', '-', stdin=yaml.safe_dump_all(built(cluster, path)))
-        assert said.count('(server dry run)') == len(built(cluster, path)), said
-    return cluster
 
 
 def test_everything_is_accepted_as_it_stands(applied):
@@ -100,35 +62,6 @@ def test_rights(applied, verb, resource, namespace, name):
 
 
 # ---- the daemon as that account
-@pytest.fixture
-def tenant(applied, modules, tmp_path):
-    """The example's plugin at a registry that wants the login of the example's Secret: (plugin, registry)."""
-    (tmp_path / 'probe.yaml').write_text('kubernetes: {mode: in-cluster, events: true}\n')
-    probed = subprocess.run([peers.BUILD / 'wasmcached', '--check-config', '--config', tmp_path / 'probe.yaml'], capture_output=True, text=True, check=False)
-    if probed.returncode:
-        pytest.skip(f'this build does not read plugins from the Kubernetes API: {probed.stderr.strip()}')
-    folder = tmp_path / 'registry'
-    folder.mkdir()
-    opened = peers.docker_registry(folder)
-    ref = f'{opened.host}/team/authz:v1'
-    oras_variant(tmp_path, ref, modules['small'])
-    oras_variant(tmp_path, f'{opened.host}/team/authz:v2', modules['small2'])
-    opened.stop()
-    (folder / 'htpasswd').write_text(subprocess.run(['htpasswd', '-Bbn', '-C', '4', *LOGIN], check=True, capture_output=True, text=True).stdout)
-    registry = peers.docker_registry(folder, auth=f'auth: {{htpasswd: {{realm: t, path: "{folder / "htpasswd"}"}}}}\n', port=opened.port)
-    secret = {'apiVersion': 'v1', 'kind': 'Secret', 'type': 'kubernetes.io/dockerconfigjson', 'metadata': {'name': 'registry-login', 'namespace': 'team-a'},
-              'stringData': {'.dockerconfigjson': json.dumps(peers.docker_config(registry.host, ':'.join(LOGIN)))}}
-    plugin = yaml.safe_load((FOLDER / 'example' / 'wasmplugin.yaml').read_text())
-    plugin['spec']['url'] = f'oci://{ref}'
-    applied.apply(secret, plugin)
-    yield plugin, registry
-    registry.stop()
-
-
-def token(cluster):
-    return cluster.kubectl('create', 'token', 'wasmcached', '-n', 'wasmcached-system', '--duration', '1h').strip()
-
-
 @pytest.fixture
 def agent(applied, tenant, daemon):
     """The daemon with the rights of its pod, on node-a."""
