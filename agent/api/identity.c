@@ -1,6 +1,7 @@
 /*
  * How it goes: identity pod. When a connection comes, the process that connected is held, its cgroup read, and the process proved alive: from then on the connection is of that
- *              pod UID. Each request finds the Pod of it in memory. A service-account token in the request is the second way; the API server reviews it on a worker, once.
+ *              pod UID. Each request finds the Pod of it in memory. A service-account token in the request is the second way; the API server reviews it on a worker, and again
+ *              where its Pod is not known here, or no longer.
  * How it fails: who ended, is in no pod, is of a pod that nobody told of, or shows a token of another pod than its cgroup's: denied, with why. Before the Pods have been read:
  *              busy.
  * How it ends: what is known goes with the connection; a review whose request is gone runs out by itself.
@@ -123,6 +124,12 @@ static enum api_identified by_cgroup(struct api_call *call, const struct visitor
                 return API_REFUSED;
         call_set_pod(call, pod->namespace, visitor->cgroup.pod, pod);
         return API_IDENTIFIED;
+}
+
+static bool is_known(const struct api_call *call, const struct kube_caller *caller)
+{
+        const struct keeper *keeper = call->api->options.keeper;
+        return keeper && keeper_find_pod(keeper, caller->pod_uid);
 }
 
 /* What the server says of the token has to fit all that is known here otherwise. */
@@ -292,7 +299,7 @@ enum api_identified api_identify(struct api_call *call, const struct api_review 
                 return by_token(call, visitor, &review->caller, err);
         if (review)
                 return without_review(call, visitor, &review->err, err);
-        if (kube_reviews_find(call->api->options.reviews, token, &caller, &why))
+        if (kube_reviews_find(call->api->options.reviews, token, &caller, &why) && (is_known(call, &caller) || kube_reviews_doubt(call->api->options.reviews, token)))
                 return by_token(call, visitor, &caller, err);
         if (why.code != ERROR_NONE)
                 return without_review(call, visitor, &why, err);

@@ -204,6 +204,17 @@ bool cache_find(struct cache *cache, const char *key, void **ret_value, struct e
         return found;
 }
 
+bool cache_shorten(struct cache *cache, const char *key, int64_t keep_ms)
+{
+        pthread_mutex_lock(&cache->lock);
+        struct slot *slot = map_get_text(cache->entries, key);
+        if (slot && slot->held.expires_ms > slot->held.loaded_ms + keep_ms)
+                slot->held.expires_ms = slot->held.loaded_ms + keep_ms;
+        bool counts = slot && cache_now_ms(cache) < slot->held.expires_ms;
+        pthread_mutex_unlock(&cache->lock);
+        return counts;
+}
+
 static void waiters_wake(void *arg)
 {
         struct cache *cache = arg;

@@ -1,7 +1,7 @@
 /*
  * How it goes: a TokenReview with our audience; who is authenticated, for our audience, as a service account, from a pod, is that pod. Remembered by a keyed hash of the token.
  * How it fails: by what the answer says, not by its HTTP code (a refusal is 201 too); what the server will not let us ask is the upstream's failure, not the caller's.
- * How it ends: entries end with the token, or after 5 minutes; refusals after 10 s.
+ * How it ends: entries end with the token, or after 5 minutes; refusals, and what somebody doubts, after 10 s: so long the server itself remembers.
  */
 #include <ctype.h>
 #include <stdatomic.h>
@@ -10,7 +10,7 @@
 #include <wasmcached/kube/process.h>
 #include "room.h"
 
-enum { TOKEN_MOST_BYTES = 16 << 10, KEEP_MS = 300000, KEEP_OPAQUE_MS = 60000, REFUSED_MS = 10000, ENTRIES_MAX = 8192, REVIEW_MS = 10000 };
+enum { TOKEN_MOST_BYTES = 16 << 10, KEEP_MS = 300000, KEEP_OPAQUE_MS = 60000, REFUSED_MS = 10000, DOUBTED_MS = 10000, ENTRIES_MAX = 8192, REVIEW_MS = 10000 };
 
 struct kube_reviews { char *audience; struct cache *cache; uint8_t key[DIGEST_SHA256_BYTES]; };
 struct known { atomic_uint references; struct kube_caller caller; };
@@ -218,6 +218,13 @@ bool kube_reviews_find(struct kube_reviews *reviews, const char *token, struct k
                 return false;
         known_take(value, ret_caller);
         return true;
+}
+
+bool kube_reviews_doubt(struct kube_reviews *reviews, const char *token)
+{
+        char key[DIGEST_TEXT_BYTES];
+        key_make(reviews, token, key);
+        return cache_shorten(reviews->cache, key, DOUBTED_MS);
 }
 
 bool kube_reviews_fetch(struct kube_reviews *reviews, const struct kube_call *call, const char *token, struct kube_caller *ret_caller, struct error *err)

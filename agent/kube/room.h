@@ -111,5 +111,7 @@ struct cache_want { const char *key; struct cancel *cancel; int64_t deadline_ms,
 bool cache_get(struct cache *cache, const struct cache_want *want, void **ret_value, int64_t *ret_loaded_ms, struct error *err);
 /* Without loading. False: nothing that counts is known. *ret_value is NULL for a failure, which is in *ret_failure then. */
 bool cache_find(struct cache *cache, const char *key, void **ret_value, struct error *ret_failure);
+/* What is known of `key` counts until `keep_ms` after its load, and no longer. False: nothing counts (any more). */
+bool cache_shorten(struct cache *cache, const char *key, int64_t keep_ms);
 void cache_purge(struct cache *cache);
 int64_t cache_now_ms(const struct cache *cache);

@@ -27,6 +27,8 @@ static struct {
         struct kube_cgroup cgroup;                /* of the process that connects, and what keeper is asked for last */
         bool is_early, is_full, is_other_container;
         enum { NOT_KNOWN, KNOWN } memory;
+        bool is_old;                              /* what is remembered, where it is doubted */
+        size_t doubts;
         struct kube_caller review;
         enum error_code refusal;                  /* of the review */
         struct job *jobs[JOBS_MAX];
@@ -86,6 +88,13 @@ bool kube_reviews_find(struct kube_reviews *reviews, const char *token, struct k
         assert_non_null(reviews);
         snprintf(world.token, sizeof world.token, "%s", token);
         return world.memory == KNOWN && review_give(ret_caller, err);
+}
+bool kube_reviews_doubt(struct kube_reviews *reviews, const char *token)
+{
+        assert_non_null(reviews);
+        assert_string_equal(token, world.token);
+        world.doubts++;
+        return !world.is_old;
 }
 bool kube_reviews_fetch(struct kube_reviews *reviews, const struct kube_call *call, const char *token, struct kube_caller *ret_caller, struct error *err)
 {
@@ -303,6 +312,36 @@ static void test_tokens(void **state)
         assert_int_equal(world.job_count, 0);
 }
 
+/* A remembered token of a pod that is not known here: perhaps it is new, perhaps it is gone. While the review is young it counts, then the server is asked again. */
+static void test_doubts(void **state)
+{
+        struct serve_group group;
+        (void)state;
+        world.hold = ERROR_DENIED;
+        world.memory = KNOWN;
+        CLEANUP(cleanup_free) void *identity = arrive(&by_pod, &group);
+        struct serve_request request = { .identity = identity, .authorization = "Bearer a.b" };
+        world.is_old = true;
+        assert_int_equal(identify(&request, NULL), API_IDENTIFIED);
+        assert_int_equal(world.doubts, 0);
+        world.review.pod_uid = "u9";
+        world.is_old = false;
+        assert_int_equal(identify(&request, NULL), API_IDENTIFIED);
+        assert_int_equal(world.doubts, 1);
+        world.is_old = true;
+        assert_int_equal(identify(&request, NULL), API_WAITS);
+        assert_int_equal(world.job_count, 1);
+        world.refusal = ERROR_UNAUTHORIZED;
+        job_finish(0);
+        assert_int_equal(world.identified, API_REFUSED);
+        assert_int_equal(world.err.code, ERROR_DENIED);
+        world.refusal = ERROR_NONE;
+        api.options.keeper = NULL;                /* who is told of no pods knows none */
+        assert_int_equal(identify(&request, NULL), API_WAITS);
+        job_finish(1);
+        assert_int_equal(world.identified, API_IDENTIFIED);
+}
+
 static void test_header(void **state)
 {
         static const struct { const char *header, *token; } rows[] = {
@@ -401,7 +440,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_arriving, reset, check_end), cmocka_unit_test_setup_teardown(test_by_cgroup, reset, check_end),
-                cmocka_unit_test_setup_teardown(test_tokens, reset, check_end), cmocka_unit_test_setup_teardown(test_header, reset, check_end),
+                cmocka_unit_test_setup_teardown(test_tokens, reset, check_end), cmocka_unit_test_setup_teardown(test_doubts, reset, check_end), cmocka_unit_test_setup_teardown(test_header, reset, check_end),
                 cmocka_unit_test_setup_teardown(test_reviews, reset, check_end), cmocka_unit_test_setup_teardown(test_many, reset, check_end),
                 cmocka_unit_test_setup_teardown(test_stopping, reset, check_end),
         };

@@ -123,6 +123,7 @@ bool serve_process_hold(struct serve_process *process, struct error *err) { retu
 bool serve_process_check(const struct serve_process *process, struct error *err) { return process && err; }
 bool kube_process_read(pid_t pid, struct kube_cgroup *ret_cgroup, struct error *err) { return pid && ret_cgroup && err; }
 bool kube_reviews_find(struct kube_reviews *reviews, const char *token, struct kube_caller *ret_caller, struct error *err) { return reviews && token && ret_caller && err; }
+bool kube_reviews_doubt(struct kube_reviews *reviews, const char *token) { return reviews && token; }
 bool kube_reviews_fetch(struct kube_reviews *reviews, const struct kube_call *call, const char *token, struct kube_caller *ret_caller, struct error *err)
 {
         return reviews && call && token && ret_caller && err;

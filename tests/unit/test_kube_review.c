@@ -202,6 +202,30 @@ static void test_remembers(void **state)
         free(tokens[1]);
 }
 
+/* What is doubted counts for 10 s from its review on, and for everybody. */
+static void test_doubts(void **state)
+{
+        (void)state;
+        struct error err = { 0 };
+        struct kube_caller caller = { 0 };
+        CLEANUP(kube_reviews_free) struct kube_reviews *reviews = kube_reviews_new("wasmcached", get_now_ms);
+        STEER("/_token", "token", "opaque", "json", GOOD);
+        assert_false(kube_reviews_doubt(reviews, "opaque"));
+        ask_again(reviews, "opaque", ERROR_NONE, 1);
+        now_ms += 9999;
+        assert_true(kube_reviews_doubt(reviews, "opaque"));
+        ask_again(reviews, "opaque", ERROR_NONE, 1);
+        now_ms += 1;
+        assert_false(kube_reviews_doubt(reviews, "opaque"));
+        assert_false(kube_reviews_find(reviews, "opaque", &caller, &err));
+        assert_int_equal(err.code, ERROR_NONE);
+        ask_again(reviews, "opaque", ERROR_NONE, 2);
+        now_ms += 11000;
+        ask_again(reviews, "opaque", ERROR_NONE, 2);               /* nobody doubts it any more: the Pod has come */
+        assert_false(kube_reviews_doubt(reviews, "opaque"));
+        ask_again(reviews, "opaque", ERROR_NONE, 3);
+}
+
 /* ---- events */
 static const struct kube_event refused = { "extensions.istio.io/v1alpha1", "WasmPlugin", "team-a", "authz", "uid-1", true, "Refused", "Pull", "checksum_mismatch: it is \"another\"" };
 
@@ -337,7 +361,7 @@ int main(int argc, char **argv)
         cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup(test_caller, reset), cmocka_unit_test_setup(test_find, reset),      cmocka_unit_test_setup(test_refusals, reset),
-                cmocka_unit_test_setup(test_odd_tokens, reset),
+                cmocka_unit_test_setup(test_odd_tokens, reset), cmocka_unit_test_setup(test_doubts, reset),
                 cmocka_unit_test_setup(test_remembers, reset), cmocka_unit_test_setup(test_event, reset),    cmocka_unit_test_setup(test_series, reset),
                 cmocka_unit_test_setup(test_limits, reset),    cmocka_unit_test_setup(test_event_bounds, reset),
                 cmocka_unit_test_setup(test_many_objects, reset),
