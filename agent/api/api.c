@@ -92,6 +92,8 @@ void api_handle_reviewed(struct api *api, struct serve_request *request, const s
         caller_fill(&call);
         if (!call_identify(&call, review))
                 return;
+        if (api_ask_for_all(&call))
+                return;
         audit(&call);
         call.route->handle(&call);
 }

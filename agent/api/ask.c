@@ -41,10 +41,43 @@ void api_ask_gone(struct api_ask *ask)
                 api_review_gone(ask->review);
                 return;
         }
+        if (ask->whole) {
+                module_whole_cancel(&ask->whole);
+                api_ask_free(&ask);
+                return;
+        }
         if (!ask->waiter)
                 return;
         module_waiter_cancel(&ask->waiter);
         api_ask_free(&ask);
+}
+
+static void whole_now(void *arg, const struct store_report *report, const struct error *err)
+{
+        struct api_ask *ask = arg;
+        struct api *api = ask->api;
+        struct serve_request *request = ask->request;
+        size_t route = ask->route;
+        (void)report;
+        serve_request_set_data(request, NULL);
+        api_ask_free(&ask);
+        if (err)
+                api_answer_error(api, request, route, err);
+        else
+                api_handle_reviewed(api, request, NULL);
+}
+
+bool api_ask_for_all(struct api_call *call)
+{
+        struct modules *modules = call->api->options.modules;
+        if (!call->route->needs_all || !modules || module_is_whole(modules))
+                return false;
+        struct api_ask *ask = api_ask_new(call);
+        serve_request_set_data(call->request, ask);
+        struct module_whole_wait *wait = module_when_whole(modules, whole_now, ask);
+        if (wait)
+                ask->whole = wait;
+        return true;
 }
 
 void api_ask_done(void *arg, const char *json, const struct error *err)

@@ -30,7 +30,7 @@ struct api_route {
         const char *schema;               /* of the body; NULL = none is taken */
         const char *answer;               /* schema of 200, or a media type ("application/wasm"); NULL = 204 without a body */
         const char *summary;
-        bool is_stream;
+        bool is_stream, needs_all;        /* needs_all: waits while a large store is read in the background */
 };
 extern const struct api_route api_routes[];
 extern const size_t api_route_count;
@@ -56,6 +56,7 @@ struct api_ask {
         bool is_answered;                 /* before module's call returned */
         struct api_poll *poll;            /* of GET /v1/plugins with wait */
         struct api_review *review;        /* of its token */
+        struct module_whole_wait *whole;  /* for the rest of a large store */
         struct api_memo_entry *entry;     /* only while module_get() runs: where the rendered answer is remembered */
         struct api_ask *next_spare;
 };
@@ -137,6 +138,8 @@ char *api_plugin_path(const struct api_listener *listener, const char *namespace
 struct api_ask *api_ask_new(const struct api_call *call) __attribute__((returns_nonnull));
 void api_ask_free(struct api_ask **ask);
 void api_ask_gone(struct api_ask *ask);
+/* True: the request is handled from its beginning when everything is in the catalog. */
+bool api_ask_for_all(struct api_call *call);
 /* A module_done: the JSON as 200, or the problem. */
 void api_ask_done(void *arg, const char *json, const struct error *err);
 

@@ -54,15 +54,18 @@ static void put_store(struct json_writer *writer, const struct module_stats *sta
 {
         json_open_map(writer, "store");
         json_put_bool(writer, "healthy", stats->store_health == 0);
-        json_put_int(writer, "bytes", (int64_t)stats->store_bytes);
-        json_put_int(writer, "budget", (int64_t)stats->store_budget_bytes);
-        json_put_int(writer, "modules", (int64_t)stats->modules);
-        json_put_int(writer, "references", (int64_t)stats->references);
-        json_put_int(writer, "grants", (int64_t)stats->grants);
-        json_put_int(writer, "leases", (int64_t)stats->leases);
-        json_put_int(writer, "pins", (int64_t)stats->pins);
+        /* What is not counted yet is left out: half a number is none. */
+        const struct { const char *name; int64_t value; bool is_counted; } numbers[] = {
+                { "bytes", (int64_t)stats->store_bytes, true }, { "budget", (int64_t)stats->store_budget_bytes, false }, { "modules", (int64_t)stats->modules, true },
+                { "references", (int64_t)stats->references, true }, { "grants", (int64_t)stats->grants, true }, { "leases", (int64_t)stats->leases, true },
+                { "pins", (int64_t)stats->pins, true },
+        };
+        for (size_t i = 0; i < COUNT_OF(numbers); i++)
+                if (!numbers[i].is_counted || !stats->is_loading)
+                        json_put_int(writer, numbers[i].name, numbers[i].value);
         json_put_int(writer, "evicted", (int64_t)stats->evicted);
         json_put_int(writer, "quarantined", (int64_t)stats->quarantined);
+        json_put_bool(writer, "loading", stats->is_loading);
         json_close_map(writer);
 }
 

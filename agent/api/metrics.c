@@ -130,6 +130,7 @@ static const struct metric metrics[] = {
         { "store_size_bytes", GAUGE, "bytes", AT(U64, module.store_bytes), "Bytes of modules in the store." },
         { "store_budget_bytes", GAUGE, "bytes", AT(U64, module.store_budget_bytes), "What they may take (store.max_size)." },
         { "store_healthy", GAUGE, "", AT(TRUTH, store_healthy), "1 when the store can be written, 0 when it is read-only or failing." },
+        { "store_loading", GAUGE, "", AT(TRUTH, module.is_loading), "1 while a large store is read after a start; what is in it is not counted yet then, hits are answered." },
         { "store_modules", GAUGE, "", AT(SIZE, module.modules), "Modules in the store." },
         { "store_references", GAUGE, "", AT(SIZE, module.references), "References whose module is known." },
         { "store_grants", GAUGE, "", AT(SIZE, module.grants), "Grants: who has shown that it may have what." },
@@ -167,6 +168,17 @@ static void put_head(const struct output *output, const struct metric *metric)
         buffer_printf(output->out, "# HELP wasmcached_%s%s %s\n# TYPE wasmcached_%s%s %s\n", metric->name, suffix, metric->help, metric->name, suffix, TYPES[metric->type]);
         if (output->open_metrics && *metric->unit)
                 buffer_printf(output->out, "# UNIT wasmcached_%s %s\n", metric->name, metric->unit);
+}
+
+/* Half a number is none. */
+static bool is_known(const struct numbers *numbers, const struct metric *metric)
+{
+        static const size_t counted[] = { offsetof(struct numbers, module.store_bytes), offsetof(struct numbers, module.modules), offsetof(struct numbers, module.references),
+                                          offsetof(struct numbers, module.grants), offsetof(struct numbers, module.pins), offsetof(struct numbers, module.leases) };
+        for (size_t i = 0; numbers->module.is_loading && i < COUNT_OF(counted); i++)
+                if (metric->width != FAMILY && metric->offset == counted[i])
+                        return false;
+        return true;
 }
 
 static void put_metric(const struct output *output, const struct metric *metric)
@@ -219,7 +231,8 @@ void api_metrics_print(struct api *api, bool open_metrics, struct buffer *out)
         numbers_get(api, &numbers);
         struct output output = { &numbers, open_metrics, out };
         for (size_t i = 0; i < COUNT_OF(metrics); i++)
-                put_metric(&output, &metrics[i]);
+                if (is_known(&numbers, &metrics[i]))
+                        put_metric(&output, &metrics[i]);
         if (open_metrics)
                 buffer_append_text(out, "# EOF\n");
 }

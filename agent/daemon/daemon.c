@@ -56,6 +56,7 @@ struct daemon {
         bool is_stopping;
         struct loop_timer *drain;                          /* while stopping, until who has connected is answered */
         int64_t drain_deadline_ms;
+        enum daemon_exit exit_code;                        /* of what ended it after the start */
 };
 
 /* No core with secrets in it, no ptrace by the same user, few arenas (threads come and go with pulls), many descriptors. */
@@ -279,6 +280,7 @@ static bool start_store(struct daemon *daemon, struct error *err)
         struct store_report report = { 0 };
 
         config_to_store_options(daemon->first, &options);
+        options.settles_later = true;
         if (!store_open(&options, &daemon->store, &report, err))
                 return false;
         report_log(&report);
@@ -405,6 +407,19 @@ static enum daemon_exit failed(const char *step, const struct error *err, enum d
         return exit_code;
 }
 
+/* In the background, where the store is large: what it could not read ends the daemon as a start that fails does. */
+static void store_loaded(void *arg, const struct store_report *report, const struct error *err)
+{
+        struct daemon *daemon = arg;
+
+        if (report)
+                report_log(report);
+        if (!err || daemon->is_stopping)
+                return;
+        daemon->exit_code = failed("store", err, DAEMON_EXIT_FAILED);
+        stop(daemon);
+}
+
 /* A failed start after modules or serve exist goes through the same stop as a signal. */
 static enum daemon_exit start(struct daemon *daemon)
 {
@@ -427,6 +442,7 @@ static enum daemon_exit start(struct daemon *daemon)
         if (!start_serve(daemon, &err))
                 return failed("listeners", &err, DAEMON_EXIT_FAILED);
         start_signals(daemon);
+        module_when_whole(daemon->modules, store_loaded, daemon);
         return DAEMON_EXIT_OK;
 }
 
@@ -441,6 +457,7 @@ enum daemon_exit daemon_run(const char *config_path)
                         LOG_NUMBER("pid", getpid()));
                 sd_notify(0, "READY=1");
                 loop_run(daemon.loop);
+                exit_code = daemon.exit_code;
         } else if (daemon.modules) {
                 daemon.is_stopping = true;
                 parts_close(&daemon);

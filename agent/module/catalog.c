@@ -74,12 +74,14 @@ static void entry_detach(struct catalog *catalog, struct entry *entry)
         entry->older = entry->newer = NULL;
 }
 
-static void entry_attach(struct catalog *catalog, struct entry *entry)
+/* `newer` NULL: as the newest. */
+static void entry_attach(struct catalog *catalog, struct entry *entry, struct entry *newer)
 {
-        entry->older = catalog->newest;
-        entry->newer = NULL;
-        *(catalog->newest ? &catalog->newest->newer : &catalog->oldest) = entry;
-        catalog->newest = entry;
+        struct entry **before = newer ? &newer->older : &catalog->newest;
+        entry->older = *before;
+        entry->newer = newer;
+        *(entry->older ? &entry->older->newer : &catalog->oldest) = entry;
+        *before = entry;
 }
 
 struct entry *catalog_put_entry(struct catalog *catalog, const struct store_module *row)
@@ -89,7 +91,7 @@ struct entry *catalog_put_entry(struct catalog *catalog, const struct store_modu
                 entry = memory_new(1, sizeof *entry);
                 entry->sha256 = row->sha256;
                 map_put(catalog->entries, entry->sha256.bytes, DIGEST_SHA256_BYTES, entry);
-                entry_attach(catalog, entry);
+                entry_attach(catalog, entry, NULL);
                 catalog->is_sorted = false;
         }
         catalog->bytes += row->identity.size_bytes - entry->identity.size_bytes;
@@ -191,6 +193,14 @@ static void reference_detach(struct known_reference *reference)
         while (*at != reference)
                 at = &(*at)->next;
         *at = reference->next;
+}
+
+static void reference_free(struct catalog *catalog, struct known_reference *reference)
+{
+        map_remove_text(catalog->references, reference->name);
+        free(reference->etag);
+        free(reference->top);
+        free(reference);
 }
 
 struct known_reference *catalog_put_reference(struct catalog *catalog, const struct store_reference *row, uint64_t sequence)
@@ -450,10 +460,7 @@ void catalog_remove_entry(struct catalog *catalog, struct entry **entry_pointer)
         while (entry->references) {
                 struct known_reference *reference = entry->references;
                 entry->references = reference->next;
-                map_remove_text(catalog->references, reference->name);
-                free(reference->etag);
-                free(reference->top);
-                free(reference);
+                reference_free(catalog, reference);
         }
         while (entry->images) {
                 struct image *image = entry->images;
@@ -472,6 +479,72 @@ void catalog_remove_entry(struct catalog *catalog, struct entry **entry_pointer)
         free(entry);
 }
 
+static size_t grants_count(const struct grant *grant)
+{
+        size_t count = 0;
+        for (; grant; grant = grant->next)
+                count++;
+        return count;
+}
+
+static void entry_move(struct catalog *to, struct entry *entry)
+{
+        for (struct image *image = entry->images; image; image = image->next) {
+                image->media_type = catalog_intern(to, image->media_type);
+                image->layer_type = catalog_intern(to, image->layer_type);
+                image_index(to, image);
+                to->grants += grants_count(image->grants);
+        }
+        for (struct known_reference *reference = entry->references; reference; reference = reference->next) {
+                struct known_reference *old = catalog_find_reference(to, reference->name);
+                if (old) {
+                        reference_detach(old);
+                        reference_free(to, old);
+                }
+                map_put_text(to->references, reference->name, reference);
+        }
+        for (struct handout *handout = entry->handouts; handout; handout = handout->next)
+                for (struct lease *lease = handout->leases; lease; lease = lease->next)
+                        map_put_text(to->leases, lease->id, lease);
+        map_put(to->entries, entry->sha256.bytes, DIGEST_SHA256_BYTES, entry);
+        to->grants += grants_count(entry->grants);
+        to->bytes += entry->identity.size_bytes;
+        to->pins += entry->is_pinned;
+        to->is_sorted = false;
+}
+
+/* One that nobody has used since keeps its place among the others. */
+static struct entry *entry_make_way(struct catalog *to, const struct entry *entry)
+{
+        struct entry *old = catalog_find_entry(to, &entry->sha256);
+        struct entry *newer = old && old->last_used_s == entry->last_used_s ? old->newer : NULL;
+        if (old)
+                catalog_remove_entry(to, &old);
+        return newer;
+}
+
+void catalog_move(struct catalog *from, struct catalog *to)
+{
+        size_t position = 0, bytes;
+        const void *key;
+        void *value;
+        for (struct entry *entry; (entry = from->oldest) != NULL;) {
+                entry_detach(from, entry);
+                struct entry *newer = entry_make_way(to, entry);
+                entry_move(to, entry);
+                entry_attach(to, entry, newer);
+        }
+        while (map_next(from->resources, &position, &key, &bytes, &value)) {
+                struct resource *old = map_take(to->resources, key, bytes);
+                if (old)
+                        resource_free(old);
+                map_put(to->resources, key, bytes, value);
+                map_remove(from->resources, key, bytes);
+        }
+        catalog_fini(from);
+        catalog_init(from);
+}
+
 void catalog_use(struct catalog *catalog, struct entry *entry, int64_t now_s)
 {
         entry->is_used_dirty |= now_s > entry->last_used_s + 60;
@@ -479,7 +552,7 @@ void catalog_use(struct catalog *catalog, struct entry *entry, int64_t now_s)
         if (catalog->newest == entry)
                 return;
         entry_detach(catalog, entry);
-        entry_attach(catalog, entry);
+        entry_attach(catalog, entry, NULL);
 }
 
 const char *catalog_get_obstacle(const struct entry *entry)

@@ -112,6 +112,8 @@ void catalog_remove_entry(struct catalog *catalog, struct entry **entry);
 void catalog_remove_lease(struct catalog *catalog, struct lease **lease);
 /* Drops the grants of one secret (namespace and name) or one credential on an image; true if there were any. */
 bool catalog_remove_grants(struct catalog *catalog, struct image *image, const char *repository, const char *namespace, const char *secret);
+/* Everything of `from`, which is empty then, goes over as it is: pointers stay valid. An entry, a name or a resource that `to` has as well is replaced. */
+void catalog_move(struct catalog *from, struct catalog *to);
 void catalog_use(struct catalog *catalog, struct entry *entry, int64_t now_s);
 /* Is anything in the way of letting it go: a lease, pin, waiter, flight. NULL = nothing, else which. */
 const char *catalog_get_obstacle(const struct entry *entry);

@@ -150,6 +150,8 @@ enum room evict_make_room(struct modules *modules, uint64_t bytes)
 void evict_check(struct modules *modules)
 {
         uint64_t freed;
+        if (modules->load)
+                return;
         if (modules->setup->options.max_size_bytes > 0 && staying(modules) > watermark(modules, modules->setup->options.high_watermark))
                 evict_down_to(modules, watermark(modules, modules->setup->options.low_watermark), false, &freed);
 }

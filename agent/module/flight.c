@@ -129,6 +129,8 @@ static void flight_begin(struct flight *flight)
 
 void flights_start(struct modules *modules)
 {
+        if (modules->load)
+                return;
         for (struct flight *flight = modules->queue; flight && modules->slots_taken < modules->setup->options.slots; flight = flight->next)
                 if (flight->state == FLIGHT_QUEUED && slot_take(flight))
                         flight_begin(flight);

@@ -176,6 +176,10 @@ void waiter_step(struct module_waiter *waiter)
                 waiter_refuse(waiter, &err);
                 return;
         }
+        if (modules->load && !waiter->is_looked_up) {
+                load_look_up(modules, waiter);
+                return;
+        }
         principal_unref(&waiter->ask.principal);
         switch (secret_get(modules, &waiter->ask, &waiter->ask.principal, &state, &err)) {
         case SECRET_REFUSED:
@@ -204,6 +208,11 @@ void waiter_step(struct module_waiter *waiter)
         hit_decide(&question, &hit);
         if (hit.result == HIT_YES) {
                 waiter_found(waiter, hit.entry, hit.image, MODULE_SOURCE_CACHE);
+                return;
+        }
+        /* What is stored can be judged now; whether the source has to be asked is known when everything is here. */
+        if (modules->load && hit.result != HIT_UNVERIFIED) {
+                load_wait(modules, waiter);
                 return;
         }
         if (secret_renew(modules, &waiter->ask, &state)) {

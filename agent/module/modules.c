@@ -1,5 +1,5 @@
 /*
- * How it goes: the catalog is loaded from the store once; then everything runs on the loop, with jobs (tasks) on workers that are counted.
+ * How it goes: the catalog is loaded from the store once (load.c); then everything runs on the loop, with jobs (tasks) on workers that are counted.
  * How it fails: what cannot be loaded ends the start.
  * How it ends: modules_close() answers all waiters, cancels flights, saves what is dirty and calls closed() when the last task is done.
  */
@@ -109,81 +109,6 @@ void setup_unref(struct setup **setup_pointer)
         free(setup);
 }
 
-/* ---- loading ---- */
-
-static void load_module(void *arg, const struct store_module *row)
-{
-        catalog_put_entry(arg, row);
-}
-
-static void load_image(void *arg, const struct store_image *row)
-{
-        struct catalog *catalog = arg;
-        if (map_get_count(catalog->images) == 0)
-                map_reserve(catalog->images, map_get_count(catalog->entries));
-        catalog_put_image(catalog, row);
-}
-
-static void load_reference(void *arg, const struct store_reference *row)
-{
-        struct catalog *catalog = arg;
-        if (map_get_count(catalog->references) == 0)
-                map_reserve(catalog->references, map_get_count(catalog->entries));
-        catalog_put_reference(catalog, row, 0);
-}
-
-static void load_grant(void *arg, const struct store_grant *row)
-{
-        catalog_put_grant(arg, row);
-}
-
-static void load_resource(void *arg, const struct store_resource *row)
-{
-        catalog_put_resource(arg, row, 0);
-}
-
-/* Expired ones are taken in too: the sweep ends them as it ends all others, link included. */
-static void load_lease(void *arg, const struct store_lease *row)
-{
-        struct catalog *catalog = arg;
-        struct entry *entry = catalog_find_entry(catalog, &row->module);
-        if (!entry || catalog_find_lease_id(catalog, row->id))
-                return;
-        struct lease *lease = catalog_put_lease(catalog, entry, row->namespace, row->id, strtoull(row->holder ? row->holder : "", NULL, 16));
-        lease->expires_s = row->expires_s;
-        lease->expires_ms = clock_get_ms() + (row->expires_s - clock_get_wall_s()) * 1000;
-        lease->handout->is_linked = row->namespace[0] != '\0';
-}
-
-struct use { int64_t last_used_s; struct entry *entry; };
-
-static int by_last_use(const void *a, const void *b)
-{
-        const struct use *left = a, *right = b;
-        return (left->last_used_s > right->last_used_s) - (left->last_used_s < right->last_used_s);
-}
-
-static void sort_by_use(struct catalog *catalog)
-{
-        size_t count = map_get_count(catalog->entries), i = 0;
-        bool is_sorted = true;
-        CLEANUP(cleanup_free) struct use *uses = memory_new(count + 1, sizeof *uses);
-        for (struct entry *entry = catalog->oldest; entry; entry = entry->newer) {
-                uses[i] = (struct use){ entry->last_used_s, entry };
-                is_sorted = is_sorted && (i == 0 || uses[i - 1].last_used_s <= uses[i].last_used_s);
-                i++;
-        }
-        if (is_sorted)
-                return;
-        qsort(uses, count, sizeof *uses, by_last_use);
-        catalog->oldest = uses[0].entry;
-        catalog->newest = uses[count - 1].entry;
-        for (i = 0; i < count; i++) {
-                uses[i].entry->older = i > 0 ? uses[i - 1].entry : NULL;
-                uses[i].entry->newer = i + 1 < count ? uses[i + 1].entry : NULL;
-        }
-}
-
 /* ---- ticking ---- */
 
 /* Pulls leave holes in the heaps of many workers; an idle daemon gives the pages back. */
@@ -257,23 +182,11 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
         modules->secret_queue_end = &modules->secret_queue;
         modules->scrub_next_ms = clock_get_ms() + SCRUB_FIRST_MS;
 
-        struct store_visitor visitor = {
-                .arg = &modules->catalog,
-                .module = load_module,
-                .image = load_image,
-                .reference = load_reference,
-                .grant = load_grant,
-                .resource = load_resource,
-                .lease = load_lease,
-                .without_documents = true,
-        };
-        if (!store_load_all(store, &visitor, err)) {
+        if (!load_start(modules, err)) {
                 modules->setup->registry = NULL;          /* the caller's again */
                 modules_free(&modules);
                 return false;
         }
-        sort_by_use(&modules->catalog);
-        malloc_trim(0);
         modules->sweep_timer = loop_timer_start(loop, SWEEP_MS, SWEEP_MS, sweep, modules);
         modules->touch_timer = loop_timer_start(loop, TOUCH_MS, 0, touch_now, modules);
         modules->is_touch_armed = true;
@@ -350,6 +263,7 @@ void modules_close(struct modules *modules, void (*closed)(void *arg), void *arg
         modules->closed_arg = arg;
         modules->tasks++;                         /* nothing is closed before this function has ended */
         refuse_all(modules);
+        load_cancel(modules);
         flights_cancel(modules);
         secrets_cancel(modules);
         cancel_trigger(modules->verify_cancel);
@@ -366,6 +280,7 @@ void modules_free(struct modules **modules_pointer)
                 return;
         loop_timer_cancel(&modules->sweep_timer);
         loop_timer_cancel(&modules->touch_timer);
+        load_free(modules);
         secrets_free(modules);
         catalog_fini(&modules->catalog);
         map_free(&modules->flights);

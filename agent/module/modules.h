@@ -35,6 +35,7 @@ struct module_waiter {
         struct module_waiter *all_previous, *all_next;
         struct entry *entry; struct image *image; enum module_source source; bool is_stale;    /* found; while it waits for its hand-out */
         unsigned attempts;
+        bool is_looked_up;                        /* while a large store is loading: what it may mean has been read */
         char *texts[3];                           /* own copies of namespace, module_dir and handout_namespace */
         void (*explain)(struct module_waiter *waiter, const struct error *err);   /* instead of an answer: the secret is known now */
         struct untaken *untaken;                  /* what the source did not take, while it is read again; stays */
@@ -181,6 +182,15 @@ bool entry_is_visible(const struct module_caller *caller, const struct entry *en
 void object_note_verdict(struct module_object *object, const struct verdict *verdict);
 void object_fill(const struct modules *modules, const struct entry *entry, const struct image *image, const struct handed *handed);
 
+/* load.c: NULL = all that the store knows is in the catalog. Until then it has whole what was asked for, and only what that gives at once is given: nothing is pulled, let go or
+   judged anew for want of what has not been read. */
+struct load;
+bool load_start(struct modules *modules, struct error *err);               /* a small store is loaded when it returns */
+void load_look_up(struct modules *modules, struct module_waiter *waiter);  /* steps it again when what it may mean is in the catalog */
+void load_wait(struct modules *modules, struct module_waiter *waiter);     /* steps it again when everything is */
+void load_cancel(struct modules *modules);
+void load_free(struct modules *modules);
+
 /* Jobs that outlive a call and have a done(): counted, so that close can wait for them. */
 struct task { struct job job; struct modules *modules; };
 void task_start(struct modules *modules, struct task *task, void (*run)(struct job *job), void (*done)(struct job *job));
@@ -218,6 +228,8 @@ struct modules {
         struct store *store;
         struct setup *setup;
         struct catalog catalog;
+        struct load *load;
+        struct module_whole_wait *whole_waits;
         struct map *secrets, *given, *flights, *refusals;      /* given: "namespace/name" → struct given */
         struct verdicts *verdicts;
         struct rejudge { struct rejudge_round *first, **end; struct map *seen; bool is_running; } rejudge;

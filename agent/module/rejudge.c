@@ -198,11 +198,15 @@ static void round_start(struct modules *modules, struct trust_keys *keys, struct
 
 void rejudge_key(struct modules *modules, struct trust_keys *keys)
 {
+        if (modules->load)
+                return;
         round_start(modules, keys, modules->setup->trust.policy);
 }
 
 void rejudge_rules(struct modules *modules)
 {
+        if (modules->load)
+                return;
         map_free(&modules->rejudge.seen);
         for (size_t i = 0; i < modules->setup->trust.rule_count; i++)
                 round_start(modules, modules->setup->trust.rules[i].keys, modules->setup->trust.rules[i].policy);

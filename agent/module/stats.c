@@ -47,6 +47,7 @@ void module_get_stats(const struct modules *modules, struct module_stats *ret_st
         ret_stats->references = map_get_count(modules->catalog.references);
         ret_stats->grants = modules->catalog.grants;
         ret_stats->pins = modules->catalog.pins;
+        ret_stats->is_loading = !module_is_whole(modules);
         ret_stats->flights = modules->flight_count;
         ret_stats->flights_queued = count_queued(modules);
         ret_stats->waiters = modules->waiter_count;

@@ -105,6 +105,8 @@ static void scrub_done(void *arg, const struct digest *sha256, const struct erro
 void scrub_step(struct modules *modules, int64_t now_ms)
 {
         uint64_t rate = modules->setup->options.scrub_rate_bytes;
+        if (modules->load)
+                return;
         if (rate == 0 || modules->is_scrubbing || now_ms < modules->scrub_next_ms)
                 return;
 

@@ -141,7 +141,7 @@ bool blob_quarantine(struct store *store, int dirfd, const char *name, struct er
 }
 
 /* Wrong bytes leave service: the name first, then the hand-outs, then the rows; a crash between is repaired by the next start. */
-static bool blob_condemn(struct store *store, const struct digest *module, const char *why, struct error *err)
+bool blob_condemn(struct store *store, const struct digest *module, const char *why, struct error *err)
 {
         char name[BLOB_NAME_BYTES];
         blob_format_name(module, name);

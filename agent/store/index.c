@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include "inside.h"
 
-enum { CHECK_ALWAYS_BYTES = 8 * 1024 * 1024 };
+enum { SMALL_BYTES = 8 * 1024 * 1024 };           /* some thousand modules */
 
 #define MODULE_COLUMNS "sha256, device, inode, size_bytes, mtime_ns, ctime_ns, created_s, last_used_s, pinned"
 
@@ -26,7 +26,7 @@ static const char *const texts[STATEMENTS] = {
         [STATEMENT_META_PUT] = "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
         [STATEMENT_MODULE_PUT] = "INSERT INTO module (" MODULE_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, 0) ON CONFLICT DO UPDATE SET"
                                  " device = ?2, inode = ?3, size_bytes = ?4, mtime_ns = ?5, ctime_ns = ?6, created_s = max(?7, created_s + 1), last_used_s = max(?7, last_used_s)",
-        [STATEMENT_MODULE_ADOPT] = "INSERT INTO module (" MODULE_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",
+        [STATEMENT_MODULE_ADOPT] = "INSERT INTO module (" MODULE_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0) ON CONFLICT DO NOTHING",
         [STATEMENT_MODULE_AGAIN] = "UPDATE module SET created_s = max(?2, created_s + 1) WHERE sha256 = ?1",
         [STATEMENT_MODULE_GET] = "SELECT " MODULE_COLUMNS " FROM module WHERE sha256 = ?1",
         [STATEMENT_MODULE_IDENTITY] = "UPDATE module SET device = ?2, inode = ?3, size_bytes = ?4, mtime_ns = ?5, ctime_ns = ?6 WHERE sha256 = ?1",
@@ -61,6 +61,14 @@ static const char *const texts[STATEMENTS] = {
         [STATEMENT_LOAD_GRANTS] = "SELECT manifest, repository, kind, namespace, secret, credential_mac, granted_s, last_ok_s FROM \"grant\"",
         [STATEMENT_LOAD_RESOURCES] = "SELECT namespace, name, version, reference, module, manifest FROM resource",
         [STATEMENT_LOAD_LEASES] = "SELECT id, namespace, module, expires_s, holder FROM lease",
+        [STATEMENT_FIND_MODULES] = "SELECT module FROM reference WHERE name = ?1 UNION SELECT module FROM image WHERE manifest = ?2 UNION SELECT module FROM image WHERE top = ?2"
+                                   " UNION SELECT sha256 FROM module WHERE sha256 = ?2 UNION SELECT module FROM resource WHERE namespace = ?3 AND name = ?4",
+        [STATEMENT_FIND_IMAGES] = "SELECT manifest, top, module, layer, media_type, layer_type, '' FROM image WHERE module = ?1 ORDER BY manifest, top",
+        [STATEMENT_FIND_REFERENCES] = "SELECT name, top, manifest, module, etag, checked_s FROM reference WHERE module = ?1 ORDER BY name",
+        [STATEMENT_FIND_GRANTS] = "SELECT manifest, repository, kind, namespace, secret, credential_mac, granted_s, last_ok_s FROM \"grant\""
+                                  " WHERE manifest IN (SELECT ?1 UNION SELECT manifest FROM image WHERE module = ?1)",
+        [STATEMENT_FIND_RESOURCES] = "SELECT namespace, name, version, reference, module, manifest FROM resource WHERE module = ?1",
+        [STATEMENT_FIND_LEASES] = "SELECT id, namespace, module, expires_s, holder FROM lease WHERE module = ?1",
         [STATEMENT_BEGIN_READ] = "BEGIN",
         [STATEMENT_EVIDENCE_OWNER] = "SELECT 1 WHERE EXISTS (SELECT 1 FROM module WHERE sha256 IN (?1, ?2)) OR EXISTS (SELECT 1 FROM image WHERE manifest = ?1)"
                                      " OR EXISTS (SELECT 1 FROM image WHERE top = ?1)",
@@ -117,9 +125,21 @@ const char *column_text(sqlite3_stmt *row, int column)
         return text ? (const char *)text : "";
 }
 
-bool index_refuse(struct store *store, struct error *err, const char *doing)
+/* The next start looks the whole index through, whatever its size: what a process has seen damaged is not trusted again. */
+static const char SUSPECT[] = "index.suspect";
+
+static void index_suspect(struct store *store)
 {
-        sqlite3 *db = store->index.db;
+        CLEANUP(cleanup_close) int fd = openat(store->root_fd, SUSPECT, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        struct error ignored = { 0 };
+
+        if (fd >= 0)
+                fs_sync_folder(store->root_fd, &ignored);
+}
+
+/* Under index_lock. */
+static bool refuse_locked(struct store *store, sqlite3 *db, struct error *err, const char *doing)
+{
         int extended = sqlite3_extended_errcode(db), number = sqlite3_system_errno(db);
         switch (extended & 0xff) {
         case SQLITE_FULL:
@@ -129,6 +149,7 @@ bool index_refuse(struct store *store, struct error *err, const char *doing)
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
                 store->index.is_failed = store->index.is_corrupt = true;
+                index_suspect(store);
                 store_set_health(store, STORE_FAILING);
                 return refuse(err, ERROR_INTERNAL, "store %s: %s: index.sqlite is damaged; a restart rebuilds it from the blobs", store->root, doing);
         case SQLITE_IOERR:
@@ -142,6 +163,19 @@ bool index_refuse(struct store *store, struct error *err, const char *doing)
         }
 }
 
+static bool connection_refuse(struct store *store, sqlite3 *db, struct error *err, const char *doing)
+{
+        index_lock(store);
+        refuse_locked(store, db, err, doing);
+        index_unlock(store);
+        return false;
+}
+
+bool index_refuse(struct store *store, struct error *err, const char *doing)
+{
+        return connection_refuse(store, store->index.db, err, doing);
+}
+
 void index_lock(struct store *store)
 {
         pthread_mutex_lock(&store->index.lock);
@@ -152,12 +186,16 @@ void index_unlock(struct store *store)
         pthread_mutex_unlock(&store->index.lock);
 }
 
-static sqlite3_stmt *statement_get(struct store *store, enum statement statement, struct error *err)
+static sqlite3_stmt *statement_get(struct store *store, sqlite3 *db, sqlite3_stmt **slot, enum statement statement, struct error *err)
 {
-        sqlite3_stmt **slot = &store->index.statements[statement];
-        if (!*slot && sqlite3_prepare_v3(store->index.db, texts[statement], -1, SQLITE_PREPARE_PERSISTENT, slot, NULL) != SQLITE_OK)
-                index_refuse(store, err, "cannot read the index");
+        if (!*slot && sqlite3_prepare_v3(db, texts[statement], -1, SQLITE_PREPARE_PERSISTENT, slot, NULL) != SQLITE_OK)
+                connection_refuse(store, db, err, "cannot read the index");
         return *slot;
+}
+
+static sqlite3_stmt *index_get_statement(struct store *store, enum statement statement, struct error *err)
+{
+        return statement_get(store, store->index.db, &store->index.statements[statement], statement, err);
 }
 
 static void statement_bind(sqlite3_stmt *row, const char *format, va_list list)
@@ -181,7 +219,7 @@ static void statement_bind(sqlite3_stmt *row, const char *format, va_list list)
 
 sqlite3_stmt *index_start(struct store *store, enum statement statement, struct error *err, const char *format, ...)
 {
-        sqlite3_stmt *row = statement_get(store, statement, err);
+        sqlite3_stmt *row = index_get_statement(store, statement, err);
         if (!row)
                 return NULL;
         va_list list;
@@ -196,7 +234,7 @@ int index_step(struct store *store, sqlite3_stmt *row, struct error *err)
         int code = sqlite3_step(row);
         if (code == SQLITE_ROW || code == SQLITE_DONE)
                 return code == SQLITE_ROW;
-        index_refuse(store, err, "cannot read the index");
+        connection_refuse(store, sqlite3_db_handle(row), err, "cannot read the index");
         return -1;
 }
 
@@ -208,7 +246,7 @@ void index_stop(sqlite3_stmt *row)
 
 bool index_write(struct store *store, enum statement statement, struct error *err, const char *format, ...)
 {
-        sqlite3_stmt *row = statement_get(store, statement, err);
+        sqlite3_stmt *row = index_get_statement(store, statement, err);
         if (!row)
                 return false;
         va_list list;
@@ -305,12 +343,15 @@ static enum index_state connection_pragmas(struct store *store, struct error *er
         return code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? INDEX_CORRUPT : INDEX_REFUSED;
 }
 
-static enum index_state connection_check(struct store *store, struct error *err)
+static enum index_state connection_check(struct store *store, bool is_suspect, struct error *err)
 {
         sqlite3_stmt *row = NULL;
-        bool is_good = sqlite3_prepare_v2(store->index.db, "PRAGMA quick_check(1)", -1, &row, NULL) == SQLITE_OK && sqlite3_step(row) == SQLITE_ROW &&
+        const char *check = is_suspect ? "PRAGMA integrity_check(1)" : "PRAGMA quick_check(1)";
+        bool is_good = sqlite3_prepare_v2(store->index.db, check, -1, &row, NULL) == SQLITE_OK && sqlite3_step(row) == SQLITE_ROW &&
                        string_equal(column_text(row, 0), "ok");
         sqlite3_finalize(row);
+        if (is_good && is_suspect && !store->is_read_only)
+                unlinkat(store->root_fd, SUSPECT, 0);
         if (is_good)
                 return INDEX_GOOD;
         refuse(err, ERROR_INTERNAL, "store %s: index.sqlite is damaged", store->root);
@@ -331,10 +372,15 @@ int64_t index_get_boot(void)
 }
 
 /* Looking through a small index costs nothing. A big one is trusted when it was closed in order, or when only we died and not the machine: the log is made for that. */
-static bool index_is_small(struct store *store)
+static bool index_is_small(const struct store *store)
 {
         struct stat info;
-        return fstatat(store->root_fd, "index.sqlite", &info, 0) == 0 && info.st_size <= CHECK_ALWAYS_BYTES;
+        return !fault_hit("store.large") && fstatat(store->root_fd, "index.sqlite", &info, 0) == 0 && info.st_size <= SMALL_BYTES;
+}
+
+bool store_is_large(const struct store *store)
+{
+        return !index_is_small(store);
 }
 
 /* The index names private repositories and holds this node's key: nobody else may read it. SQLite gives its log and shared memory the same mode. */
@@ -347,16 +393,23 @@ static void index_file_protect(struct store *store)
 }
 
 /* The path goes through the configured root; `immutable` is for a read-only file system, where SQLite cannot make its shared memory. */
+static int file_open(const struct store *store, int flags, sqlite3 **ret_db)
+{
+        bool is_immutable = store->index.is_immutable;
+        CLEANUP(cleanup_free) char *path = string_format("%s/index.sqlite", store->root);
+        char *uri = sqlite3_mprintf("file:///proc/self/fd/%d/index.sqlite?immutable=1", store->root_fd);
+        int code = sqlite3_open_v2(is_immutable ? uri : path, ret_db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | (is_immutable ? SQLITE_OPEN_URI : 0), NULL);
+        sqlite3_free(uri);
+        return code;
+}
+
 static enum index_state connection_open(struct store *store, bool is_immutable, struct index_found *ret_found, struct error *err)
 {
         store->index.is_failed = store->index.is_corrupt = false;
-        CLEANUP(cleanup_free) char *path = string_format("%s/index.sqlite", store->root);
-        char *uri = sqlite3_mprintf("file:///proc/self/fd/%d/index.sqlite?immutable=1", store->root_fd);
+        store->index.is_immutable = is_immutable;
         if (!store->is_read_only)
                 index_file_protect(store);
-        int flags = store->is_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-        int code = sqlite3_open_v2(is_immutable ? uri : path, &store->index.db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | (is_immutable ? SQLITE_OPEN_URI : 0), NULL);
-        sqlite3_free(uri);
+        int code = file_open(store, store->is_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &store->index.db);
         if (code != SQLITE_OK) {
                 index_refuse(store, err, "cannot open the index");
                 return (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB ? INDEX_CORRUPT : INDEX_REFUSED;
@@ -369,8 +422,9 @@ static enum index_state connection_open(struct store *store, bool is_immutable, 
         int64_t clean = 0, boot = 0;
         if (state == INDEX_GOOD && !(index_meta_get(store, "clean", &clean, err) && index_meta_get(store, "boot", &boot, err)))
                 state = store->index.is_corrupt ? INDEX_CORRUPT : INDEX_REFUSED;
-        if (state == INDEX_GOOD && !is_new && (index_is_small(store) || (!clean && boot != index_get_boot())))
-                state = connection_check(store, err);
+        bool is_suspect = faccessat(store->root_fd, SUSPECT, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+        if (state == INDEX_GOOD && !is_new && (is_suspect || index_is_small(store) || (!clean && boot != index_get_boot())))
+                state = connection_check(store, is_suspect, err);
         ret_found->was_clean = clean != 0;
         ret_found->is_rebuilt |= is_new;
         return state;
@@ -387,6 +441,7 @@ static bool index_move_aside(struct store *store, struct error *err)
                 if (renameat(store->root_fd, from, store->root_fd, to) != 0 && errno != ENOENT)
                         return store_fail(store, err, errno, "cannot move the damaged index aside");
         }
+        unlinkat(store->root_fd, SUSPECT, 0);
         atomic_store(&store->health, STORE_HEALTHY);
         return fs_sync_folder(store->root_fd, err);
 }
@@ -454,8 +509,47 @@ void index_close(struct store *store)
                 return;
         struct error ignored = { 0 };             /* an unmarked end only costs the next start a sweep */
         if (!store->is_read_only && !store->index.is_failed && index_begin(store, &ignored)) {
-                bool is_good = index_meta_put(store, "alive_s", clock_get_wall_s(), &ignored) && index_meta_put(store, "clean", !atomic_load(&store->has_leftovers), &ignored);
+                bool is_good = index_meta_put(store, "alive_s", clock_get_wall_s(), &ignored) && index_meta_put(store, "clean",
+                               !atomic_load(&store->has_leftovers) && !atomic_load(&store->is_unsettled), &ignored);
                 index_end(store, is_good, &ignored);
         }
         connection_close(store);
+}
+
+/* ---- readers ---- */
+
+bool store_reader_open(struct store *store, struct store_reader **ret_reader, struct error *err)
+{
+        /* Each page is read once, or by one key: few are kept. */
+        static const char pragmas[] = "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -128; PRAGMA temp_store = MEMORY; PRAGMA query_only = ON;";
+        CLEANUP(store_reader_close) struct store_reader *reader = memory_new(1, sizeof *reader);
+        reader->store = store;
+        if (file_open(store, SQLITE_OPEN_READONLY, &reader->db) != SQLITE_OK || sqlite3_busy_timeout(reader->db, 5000) != SQLITE_OK ||
+            sqlite3_exec(reader->db, pragmas, NULL, NULL, NULL) != SQLITE_OK)
+                return connection_refuse(store, reader->db, err, "cannot open the index to read");
+        *ret_reader = TAKE(reader);
+        return true;
+}
+
+void store_reader_close(struct store_reader **reader_pointer)
+{
+        struct store_reader *reader = TAKE(*reader_pointer);
+        if (!reader)
+                return;
+        for (size_t i = 0; i < STATEMENTS; i++)
+                sqlite3_finalize(reader->statements[i]);
+        sqlite3_close_v2(reader->db);
+        free(reader);
+}
+
+sqlite3_stmt *reader_start(struct store_reader *reader, enum statement statement, struct error *err, const char *format, ...)
+{
+        sqlite3_stmt *row = statement_get(reader->store, reader->db, &reader->statements[statement], statement, err);
+        if (!row)
+                return NULL;
+        va_list list;
+        va_start(list, format);
+        statement_bind(row, format, list);
+        va_end(list);
+        return row;
 }

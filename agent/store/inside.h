@@ -1,5 +1,6 @@
 /* store, inside: what the files of this room share. Locks are taken in this order: the name of one module (names_lock), then the index (index_begin). */
 #pragma once
+#include <dirent.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
@@ -19,6 +20,7 @@ enum statement {
         STATEMENT_LEASE_PUT, STATEMENT_LEASE_DELETE, STATEMENT_LEASE_DELETE_ENDED, STATEMENT_LEASE_SHIFT,
         STATEMENT_LOAD_MODULES, STATEMENT_LOAD_IMAGES, STATEMENT_LOAD_IMAGES_BARE, STATEMENT_LOAD_REFERENCES, STATEMENT_LOAD_GRANTS,
         STATEMENT_LOAD_RESOURCES, STATEMENT_LOAD_LEASES,
+        STATEMENT_FIND_MODULES, STATEMENT_FIND_IMAGES, STATEMENT_FIND_REFERENCES, STATEMENT_FIND_GRANTS, STATEMENT_FIND_RESOURCES, STATEMENT_FIND_LEASES,
         STATEMENT_BEGIN_READ, STATEMENT_EVIDENCE_OWNER, STATEMENT_EVIDENCE_PUT, STATEMENT_EVIDENCE_TRIM, STATEMENT_EVIDENCE_LOAD, STATEMENT_EVIDENCE_DELETE,
         STATEMENT_EVIDENCE_DELETE_OF, STATEMENT_PROOF_PUT, STATEMENT_PROOF_TRIM, STATEMENT_PROOF_LOAD, STATEMENT_PROOF_DELETE,
         STATEMENTS
@@ -29,6 +31,7 @@ struct index {
         sqlite3 *db;
         sqlite3_stmt *statements[STATEMENTS];
         unsigned depth;                           /* of index_begin */
+        bool is_immutable;                        /* how it was opened: on a read-only file system */
         bool is_corrupt;                          /* SQLite said so since the open */
         bool is_failed;                           /* an fsync of the log failed, or the file is damaged: nothing is written any more until the next start */
 };
@@ -38,6 +41,7 @@ struct store {
         int root_fd, lock_fd, blobs_fd, modules_fd, tmp_fd, quarantine_fd;
         bool is_read_only;                        /* since the open */
         atomic_int health;                        /* enum store_health */
+        atomic_bool is_unsettled;                 /* blobs are not looked at yet after an unclean end: store_settle() */
         atomic_bool has_leftovers;                /* something was not taken back: the next start sweeps, as after a crash */
         uint8_t key[STORE_KEY_BYTES];
         pthread_mutex_t names[STORE_STRIPES];
@@ -72,6 +76,9 @@ bool index_write(struct store *store, enum statement statement, struct error *er
 sqlite3_stmt *index_start(struct store *store, enum statement statement, struct error *err, const char *format, ...);
 int index_step(struct store *store, sqlite3_stmt *row, struct error *err);
 void index_stop(sqlite3_stmt *row);
+/* The same on a connection of a reader, which no lock is for. */
+struct store_reader { struct store *store; sqlite3 *db; sqlite3_stmt *statements[STATEMENTS]; };
+sqlite3_stmt *reader_start(struct store_reader *reader, enum statement statement, struct error *err, const char *format, ...);
 void index_lock(struct store *store);
 void index_unlock(struct store *store);
 bool index_refuse(struct store *store, struct error *err, const char *doing);
@@ -100,6 +107,8 @@ enum blob_verdict blob_examine(struct store *store, struct blob_exam *exam, stru
 /* Bytes that were written by somebody unknown become ours: 0444 and, if `is_synced`, durable. ret_identity is of after. */
 bool blob_adopt(struct store *store, const struct blob_exam *exam, bool is_synced, struct store_identity *ret_identity, struct error *err);
 bool blob_quarantine(struct store *store, int dirfd, const char *name, struct error *err);
+/* Wrong bytes, or none: the blob goes to quarantine, its links and rows go. Always false; ERROR_CHECKSUM_MISMATCH when all of it is done. Under names_lock. */
+bool blob_condemn(struct store *store, const struct digest *module, const char *why, struct error *err);
 /* The blob's identity is the row's, or its bytes were hashed again and are right (the row is then corrected); else it is quarantined, the row is gone and err says so.
    Under names_lock. */
 bool blob_settle(struct store *store, const struct digest *module, struct store_identity *ret_identity, struct error *err);
@@ -121,6 +130,9 @@ bool writer_publish(struct blob_writer *writer, const char *name, bool *ret_exis
 bool writer_is_scratch(const struct blob_writer *writer);
 
 /* recover.c */
+DIR *folder_list(struct store *store, int dirfd, const char *name, struct error *err); /* NULL without err: there is none */
+void folder_close(DIR **folder);
+bool name_is_dots(const char *name);
 bool store_recover(struct store *store, const struct index_found *found, struct store_report *ret_report, struct error *err);
 /* links.c */
 bool links_rebuild(struct store *store, struct store_report *report, struct error *err);

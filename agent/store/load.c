@@ -1,10 +1,15 @@
 /*
- * How it goes: one statement per kind of row, each row handed to the visitor in a struct whose texts SQLite owns until the next row.
+ * How it goes: one statement per kind of row, each row handed to the visitor in a struct whose texts SQLite owns until the next row. On a connection of its own, so that nobody
+ *              who writes meanwhile waits: all rows of one state of the index, or all of the modules that one request may mean.
  * How it fails: a digest in a row that is none (damage that no checksum saw) skips that row: the answer is one more pull, never a wrong grant.
  * How it ends: statements are reset; the visitor kept copies of what it needs.
  */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include "inside.h"
+
+enum { FOUND_MAX = 64 };                          /* modules that one request may mean; one or two but for a wide index */
 
 static void load_module(sqlite3_stmt *row, const struct store_visitor *visitor)
 {
@@ -54,46 +59,98 @@ static void load_lease(sqlite3_stmt *row, const struct store_visitor *visitor)
                 visitor->lease(visitor->arg, &lease);
 }
 
-struct kind { bool is_wanted; enum statement statement; void (*load)(sqlite3_stmt *row, const struct store_visitor *visitor); };
+/* In this order: what a row points at has been read before it. */
+struct kind { bool is_wanted; enum statement all, found; void (*load)(sqlite3_stmt *row, const struct store_visitor *visitor); };
+enum { KINDS = 6 };
 
-static bool load_rows(struct store *store, const struct kind *kind, const struct store_visitor *visitor, struct error *err)
+static void kinds_list(const struct store_visitor *visitor, struct kind ret_kinds[KINDS])
 {
-        sqlite3_stmt *row = index_start(store, kind->statement, err, "");
-        if (!row)
-                return false;
+        const struct kind kinds[KINDS] = {
+                { visitor->module, STATEMENT_LOAD_MODULES, STATEMENT_MODULE_GET, load_module },
+                { visitor->image, visitor->without_documents ? STATEMENT_LOAD_IMAGES_BARE : STATEMENT_LOAD_IMAGES, STATEMENT_FIND_IMAGES, load_image },
+                { visitor->reference, STATEMENT_LOAD_REFERENCES, STATEMENT_FIND_REFERENCES, load_reference },
+                { visitor->grant, STATEMENT_LOAD_GRANTS, STATEMENT_FIND_GRANTS, load_grant },
+                { visitor->resource, STATEMENT_LOAD_RESOURCES, STATEMENT_FIND_RESOURCES, load_resource },
+                { visitor->lease, STATEMENT_LOAD_LEASES, STATEMENT_FIND_LEASES, load_lease },
+        };
+        memcpy(ret_kinds, kinds, sizeof kinds);
+}
+
+/* Ends the statement. */
+static bool rows_take(struct store *store, sqlite3_stmt *row, const struct kind *kind, const struct store_visitor *visitor, struct error *err)
+{
         int more;
-        while ((more = index_step(store, row, err)) == 1)
+        while ((more = index_step(store, row, err)) == 1) {
+                if (cancel_is_triggered(visitor->cancel)) {
+                        refuse(err, ERROR_BUSY, "reading the index was cancelled");
+                        more = -1;
+                        break;
+                }
                 kind->load(row, visitor);
+        }
         index_stop(row);
         return more == 0;
 }
 
-/* Each page is read once, so few are kept: thousands of them between what the visitor allocates would stay as holes in the heap. */
-static void cache_resize(struct store *store, const char *pragma)
+static bool transaction(struct store_reader *reader, enum statement statement, struct error *err)
 {
-        sqlite3_db_release_memory(store->index.db);
-        sqlite3_exec(store->index.db, pragma, NULL, NULL, NULL);
+        sqlite3_stmt *row = reader_start(reader, statement, err, "");
+        bool is_good = row && index_step(reader->store, row, err) == 0;
+        if (row)
+                index_stop(row);
+        return is_good;
 }
 
 bool store_load_all(struct store *store, const struct store_visitor *visitor, struct error *err)
 {
-        const struct kind kinds[] = {
-                { visitor->module, STATEMENT_LOAD_MODULES, load_module },
-                { visitor->image, visitor->without_documents ? STATEMENT_LOAD_IMAGES_BARE : STATEMENT_LOAD_IMAGES, load_image },
-                { visitor->reference, STATEMENT_LOAD_REFERENCES, load_reference },
-                { visitor->grant, STATEMENT_LOAD_GRANTS, load_grant },
-                { visitor->resource, STATEMENT_LOAD_RESOURCES, load_resource },
-                { visitor->lease, STATEMENT_LOAD_LEASES, load_lease },
-        };
-        bool is_good = true;
-        index_lock(store);
-        cache_resize(store, "PRAGMA cache_size = -128");
-        for (size_t i = 0; is_good && i < COUNT_OF(kinds); i++)
-                if (kinds[i].is_wanted)
-                        is_good = load_rows(store, &kinds[i], visitor, err);
-        cache_resize(store, "PRAGMA cache_size = -2048");
-        index_unlock(store);
+        struct kind kinds[KINDS];
+        CLEANUP(store_reader_close) struct store_reader *reader = NULL;
+        bool is_good = store_reader_open(store, &reader, err) && transaction(reader, STATEMENT_BEGIN_READ, err);
+        kinds_list(visitor, kinds);
+        for (size_t i = 0; is_good && i < KINDS; i++) {
+                sqlite3_stmt *row = kinds[i].is_wanted ? reader_start(reader, kinds[i].all, err, "") : NULL;
+                is_good = row ? rows_take(store, row, &kinds[i], visitor, err) : !kinds[i].is_wanted;
+        }
+        return is_good;                           /* the transaction ends with the connection */
+}
+
+static bool found_list(struct store_reader *reader, const struct store_question *question, struct digest *ret_modules, size_t *ret_count, struct error *err)
+{
+        sqlite3_stmt *row = reader_start(reader, STATEMENT_FIND_MODULES, err, "tdtt", question->name, question->pin, question->namespace, question->resource);
+        if (!row)
+                return false;
+        int more = 0;
+        size_t count = 0;
+        while (count < FOUND_MAX && (more = index_step(reader->store, row, err)) == 1)
+                count += column_digest(row, 0, &ret_modules[count]) && ret_modules[count].algorithm == DIGEST_SHA256;
+        index_stop(row);
+        *ret_count = count;
+        return more >= 0;
+}
+
+static bool found_take(struct store_reader *reader, const struct store_question *question, const struct store_visitor *visitor, struct error *err)
+{
+        struct kind kinds[KINDS];
+        CLEANUP(cleanup_free) struct digest *modules = memory_new(FOUND_MAX, sizeof *modules);
+        size_t count = 0;
+        bool is_good = found_list(reader, question, modules, &count, err);
+        kinds_list(visitor, kinds);
+        for (size_t i = 0; is_good && i < KINDS; i++)
+                for (size_t j = 0; is_good && kinds[i].is_wanted && j < count; j++) {
+                        sqlite3_stmt *row = reader_start(reader, kinds[i].found, err, "d", &modules[j]);
+                        is_good = row && rows_take(reader->store, row, &kinds[i], visitor, err);
+                }
         return is_good;
+}
+
+/* One state of the index for all of its rows. */
+bool store_load_found(struct store_reader *reader, const struct store_question *question, const struct store_visitor *visitor, struct error *err)
+{
+        struct error ignored = { 0 };
+        if (!transaction(reader, STATEMENT_BEGIN_READ, err))
+                return false;
+        bool is_good = found_take(reader, question, visitor, err);
+        return transaction(reader, STATEMENT_ROLLBACK, is_good ? err : &ignored) && is_good;
 }
 
 bool store_load_document(struct store *store, const struct digest *manifest, struct buffer *ret_document, struct error *err)

@@ -21,6 +21,18 @@ static struct store *store_new(void)
         return store;
 }
 
+static bool recover(struct store *store, const struct store_options *options, const struct index_found *found, struct store_report *report, struct error *err)
+{
+        struct store_report links = { 0 }, blobs = { 0 };
+        if (!store_recover(store, found, &links, err))
+                return false;
+        bool is_good = (options->settles_later && store_is_large(store)) || store_settle(store, NULL, &blobs, err);
+        blobs.removed = links.removed;
+        blobs.quarantined += links.quarantined;
+        *report = blobs;
+        return is_good;
+}
+
 bool store_open(const struct store_options *options, struct store **ret_store, struct store_report *ret_report, struct error *err)
 {
         CLEANUP(store_close) struct store *store = store_new();
@@ -30,11 +42,11 @@ bool store_open(const struct store_options *options, struct store **ret_store, s
                 return false;
         *err = (struct error){ 0 };               /* of attempts that were made good */
 
-        bool is_good = store->is_read_only || store_recover(store, &found, &report, err);
+        bool is_good = store->is_read_only || recover(store, options, &found, &report, err);
         if (!is_good && err->code == ERROR_STORE_FULL && reserve_release(store))
-                is_good = store_recover(store, &found, &report, err);
+                is_good = recover(store, options, &found, &report, err);
         if (!is_good && store->index.is_corrupt)  /* damage that only showed up now */
-                is_good = index_discard(store, err) && index_open(store, &found, err) && store_recover(store, &found, &report, err);
+                is_good = index_discard(store, err) && index_open(store, &found, err) && recover(store, options, &found, &report, err);
         if (!is_good) {
                 if (err->code != ERROR_STORE_FULL) {
                         store->index.is_failed = true;    /* it is no orderly end */

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <wasmcached/base.h>
 #include <wasmcached/module/events.h>
+#include <wasmcached/module/load.h>
 #include <wasmcached/module/secrets.h>
 #include <wasmcached/module/stats.h>
 
@@ -104,7 +105,7 @@ struct modules_options {
         struct kube *kube; struct kube_secrets *kube_secrets;      /* borrowed until no job is left; NULL, both: no Secrets of the Kubernetes API */
         unsigned waiters_max;             /* all together; more = ERROR_BUSY */
 };
-/* Copies options; loads the catalog from the store. Borrows loop and store; keeps references of fetch; owns registry. */
+/* Copies options; loads the catalog from the store, a large one in the background: load.h. Borrows loop and store; keeps references of fetch; owns registry. */
 bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fetch, struct registry *registry, const struct modules_options *options,
         struct modules **ret_modules, struct error *err);
 /* New options (and transport) for what starts from now on; running flights finish with what they began with. Takes a reference of fetch, owns registry. */

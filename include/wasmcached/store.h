@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <wasmcached/base.h>
 #include <wasmcached/store/evidence.h>
+#include <wasmcached/store/load.h>
 
 enum { STORE_NAMESPACE_BYTES = 64, STORE_LEASE_ID_BYTES = 33, STORE_KEY_BYTES = 32 };
 
@@ -42,32 +43,18 @@ struct store_grant {                      /* [oci] 3.10 */
 struct store_resource { const char *namespace, *name, *version, *reference; struct digest module, manifest; };
 struct store_lease { char id[STORE_LEASE_ID_BYTES]; char namespace[STORE_NAMESPACE_BYTES]; struct digest module; int64_t expires_s; const char *holder; };
 
-struct store_options { const char *root; };
+struct store_options { const char *root; bool settles_later; };           /* settles_later: the caller calls store_settle() */
 enum store_health { STORE_HEALTHY, STORE_READ_ONLY, STORE_FAILING };
 struct store_report { size_t adopted, removed, quarantined, dropped_rows; bool index_rebuilt; };
 
 struct store;
 /* Opens or makes the store and repairs what a crash left (tmp swept, orphans adopted or removed, rows without file dropped, links rebuilt from leases, a corrupt index moved
-   aside and rebuilt by hashing, without grants). ERROR_BUSY: another daemon holds it (pid named). A newer schema is refused by number. A read-only file system opens read-only. */
+   aside and rebuilt by hashing, without grants); a large one that settles later leaves its blobs to store_settle(). ERROR_BUSY: another daemon holds it (pid named). A newer
+   schema is refused by number. A read-only file system opens read-only. */
 bool store_open(const struct store_options *options, struct store **ret_store, struct store_report *ret_report, struct error *err);
 void store_close(struct store **store);
 const void *store_get_key(const struct store *store);                      /* STORE_KEY_BYTES random bytes of this node, for MACs; any thread, memory */
 enum store_health store_get_health(const struct store *store);             /* any thread, memory */
-
-/* Every row once, at start. NULL members are skipped. */
-struct store_visitor {
-        void *arg;
-        void (*module)(void *arg, const struct store_module *row);
-        void (*image)(void *arg, const struct store_image *row);
-        void (*reference)(void *arg, const struct store_reference *row);
-        void (*grant)(void *arg, const struct store_grant *row);
-        void (*resource)(void *arg, const struct store_resource *row);
-        void (*lease)(void *arg, const struct store_lease *row);
-        bool without_documents;           /* images come with document "": a start then reads much less; store_load_document() gets one when it is asked for */
-};
-bool store_load_all(struct store *store, const struct store_visitor *visitor, struct error *err);
-/* Appends the manifest JSON of an image; ERROR_NOT_FOUND when there is no such row. */
-bool store_load_document(struct store *store, const struct digest *manifest, struct buffer *ret_document, struct error *err);
 
 /* A file that is being written: unnamed (O_TMPFILE), hashed by a second thread on the way. scratch = never to be committed, so nothing is flushed early. */
 struct blob_writer;

@@ -95,7 +95,7 @@ void flow_open(struct flow *flow)
         struct error err = { 0 };
         struct store_report report;
         struct fetch_client *fetch = NULL;
-        struct store_options options = { .root = string_format("%s/store", flow->root) };
+        struct store_options options = { .root = string_format("%s/store", flow->root), .settles_later = true };
         if (!store_open(&options, &flow->store, &report, &err) || !fetch_client_new(&flow->fetch_options, &fetch, &err))
                 fail_msg("%s", err.text);
         free((void *)(uintptr_t)options.root);

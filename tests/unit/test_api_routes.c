@@ -359,10 +359,41 @@ void module_try_key(struct modules *modules, struct module_want *want, const str
         (void)caller;
         done(arg, "{\"verdict\":\"verified\"}", NULL);
 }
+/* One wait at a time is enough here. */
+struct module_whole_wait { module_whole whole; void *arg; };
+static bool is_loading;
+static struct module_whole_wait *whole_wait;
+bool module_is_whole(const struct modules *modules)
+{
+        (void)modules;
+        return !is_loading;
+}
+struct module_whole_wait *module_when_whole(struct modules *modules, module_whole whole, void *arg)
+{
+        (void)modules;
+        assert_null(whole_wait);
+        whole_wait = memory_new(1, sizeof *whole_wait);
+        *whole_wait = (struct module_whole_wait){ whole, arg };
+        return whole_wait;
+}
+void module_whole_cancel(struct module_whole_wait **wait)
+{
+        assert_ptr_equal(*wait, whole_wait);
+        whole_wait = NULL;
+        free(TAKE(*wait));
+}
+static void whole_come(const struct error *err)
+{
+        static const struct store_report *const nothing;
+        struct module_whole_wait *wait = TAKE(whole_wait);
+        is_loading = false;
+        wait->whole(wait->arg, nothing, err);
+        free(wait);
+}
 void module_get_stats(const struct modules *modules, struct module_stats *ret_stats)
 {
         (void)modules;
-        *ret_stats = (struct module_stats){ .hits = 5, .store_bytes = 99 };
+        *ret_stats = (struct module_stats){ .hits = 5, .store_bytes = 99, .is_loading = is_loading };
         ret_stats->verifications[1][0] = 7;
         ret_stats->verifications[0][1] = 3;
         ret_stats->stages[0].buckets[0] = 2;
@@ -741,6 +772,84 @@ static const struct { const char *accept; bool open; } accepts[] = {
         { "application/openmetrics-text;q=0", false }, { "application/openmetrics-textual", false }, { "Application/OpenMetrics-Text", true },
 };
 
+/* What lists, changes or lets go of modules waits for the whole of a large store; hits, probes and numbers do not. */
+static const struct { struct api_listener *listener; const char *method, *path, *body; bool waits; int status; } loading_rows[] = {
+        { &agent, "POST", "/v1/modules", "{\"url\":\"a\"}", false, 200 },
+        { &agent, "GET", "/v1/modules", "", true, 200 },
+        { &agent, "GET", "/v1/modules/" SHA, "", true, 200 },
+        { &agent, "GET", "/v1/modules/" SHA "/content", "", true, 200 },
+        { &agent, "PUT", "/v1/leases/00ff", "", true, 200 },
+        { &agent, "DELETE", "/v1/leases/00ff", "", true, 204 },
+        { &agent, "GET", "/metrics", "", false, 200 },
+        { &agent, "GET", "/healthz", "", false, 200 },
+        { &agent, "GET", "/readyz", "", false, 200 },
+        { &admin, "GET", "/v1/status", "", false, 200 },
+        { &admin, "GET", "/v1/config", "", false, 200 },
+        { &admin, "POST", "/v1/reload", "", false, 200 },
+        { &admin, "DELETE", "/v1/modules/" SHA, "", true, 200 },
+        { &admin, "PUT", "/v1/pins/" SHA, "", true, 200 },
+        { &admin, "DELETE", "/v1/pins/" SHA, "", true, 200 },
+        { &admin, "POST", "/v1/gc", "", true, 200 },
+        { &admin, "POST", "/v1/verify", "", true, 200 },
+        { &admin, "POST", "/v1/refresh", "", true, 200 },
+        { &admin, "POST", "/v1/explain", "{\"url\":\"a\"}", true, 200 },
+        { &admin, "POST", "/v1/verify-signature", "{\"url\":\"a\"}", true, 200 },
+        { &agent, "PATCH", "/v1/modules", "", false, 405 },
+        { &agent, "POST", "/v1/gc", "", false, 403 },
+};
+
+static void test_loading(void **state)
+{
+        (void)state;
+        struct api *api = api_make();
+        struct error err;
+        api->options.modules = (void *)&world;
+        refuse(&err, ERROR_BUSY, "the daemon is stopping");
+        for (size_t i = 0; i < COUNT_OF(loading_rows); i++) {
+                print_message("%s %s\n", loading_rows[i].method, loading_rows[i].path);
+                is_loading = true;
+                CLEANUP(cleanup_free) struct serve_request *request = request_make(loading_rows[i].listener, loading_rows[i].method, loading_rows[i].path, loading_rows[i].body);
+                ask(api, request);
+                assert_int_equal(request->answers, !loading_rows[i].waits);
+                if (loading_rows[i].waits)
+                        whole_come(NULL);
+                assert_int_equal(request->answers, 1);
+                assert_int_equal(request->status, loading_rows[i].status);
+
+                /* Another one goes before it is there, and one is told that it never will be. */
+                if (!loading_rows[i].waits)
+                        continue;
+                is_loading = true;
+                CLEANUP(cleanup_free) struct serve_request *gone = request_make(loading_rows[i].listener, loading_rows[i].method, loading_rows[i].path, loading_rows[i].body);
+                ask(api, gone);
+                api_get_handler(api)->gone(api_get_handler(api)->arg, gone);
+                assert_null(whole_wait);
+                assert_int_equal(gone->answers, 0);
+                CLEANUP(cleanup_free) struct serve_request *late = request_make(loading_rows[i].listener, loading_rows[i].method, loading_rows[i].path, loading_rows[i].body);
+                ask(api, late);
+                whole_come(&err);
+                assert_int_equal(late->status, 503);
+        }
+        is_loading = true;
+        CLEANUP(buffer_fini) struct buffer text = { 0 };
+        api_metrics_print(api, false, &text);
+        assert_non_null(strstr(text.data, "\nwasmcached_store_loading 1\n"));
+        assert_null(strstr(text.data, "wasmcached_store_modules "));
+        assert_null(strstr(text.data, "wasmcached_store_size_bytes "));
+        assert_non_null(strstr(text.data, "\nwasmcached_store_budget_bytes "));
+        CLEANUP(cleanup_free) struct serve_request *status = request_make(&admin, "GET", "/v1/status", "");
+        ask(api, status);
+        assert_non_null(strstr(status->answer, "\"loading\":true"));
+        assert_null(strstr(status->answer, "\"references\""));
+        is_loading = false;
+        buffer_clear(&text);
+        api_metrics_print(api, false, &text);
+        assert_non_null(strstr(text.data, "\nwasmcached_store_loading 0\n"));
+        assert_non_null(strstr(text.data, "\nwasmcached_store_modules 0\n"));
+        api_close(api);
+        api_free(&api);
+}
+
 static void test_metrics(void **state)
 {
         (void)state;
@@ -800,7 +909,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_rows), cmocka_unit_test(test_memo), cmocka_unit_test(test_waiting), cmocka_unit_test(test_refusals), cmocka_unit_test(test_retry_after),
                 cmocka_unit_test(test_caller),
-                cmocka_unit_test(test_events_follow), cmocka_unit_test(test_not_ready), cmocka_unit_test(test_problem_of_serve), cmocka_unit_test(test_metrics),
+                cmocka_unit_test(test_events_follow), cmocka_unit_test(test_not_ready), cmocka_unit_test(test_problem_of_serve), cmocka_unit_test(test_metrics), cmocka_unit_test(test_loading),
                         cmocka_unit_test(test_openapi),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

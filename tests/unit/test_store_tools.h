@@ -54,7 +54,7 @@ static UNUSED int fixture_teardown(void **state)
 {
         struct fixture *fixture = *state;
         static const char *const faults[] = { "store.write", "store.fsync", "store.place", "store.sync_folder", "store.commit", "store.begin", "store.link", "store.unlink",
-                                              "store.read", "store.thread", "store.tmpfile", "store.read_only", "store.backup", "store.migration" };
+                                              "store.read", "store.thread", "store.tmpfile", "store.read_only", "store.backup", "store.migration", "store.large" };
         for (size_t i = 0; i < COUNT_OF(faults); i++)
                 fault_arm(faults[i], 0);
         store_close(&fixture->store);
@@ -212,7 +212,7 @@ static UNUSED void census_lease(void *arg, const struct store_lease *row)
 static UNUSED struct census census_take(struct fixture *fixture)
 {
         struct census census = { 0 };
-        const struct store_visitor visitor = { &census, census_module, census_image, census_reference, census_grant, census_resource, census_lease, false };
+        const struct store_visitor visitor = { &census, census_module, census_image, census_reference, census_grant, census_resource, census_lease, false, NULL };
         if (!store_load_all(fixture->store, &visitor, &fixture->err))
                 fail_msg("store_load_all: %s", fixture->err.text);
         return census;

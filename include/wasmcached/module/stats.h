@@ -13,6 +13,7 @@ struct module_stats {
         uint64_t pulls_started, pulls_done, pulls_failed, pulls_joined, bytes_downloaded, bytes_unpacked, evicted, evicted_bytes, quarantined, scrubbed_bytes, secret_errors;
         struct { uint64_t buckets[MODULE_BUCKETS + 1]; uint64_t sum_us, count; } stages[MODULE_STAGES];
         uint64_t store_bytes, store_budget_bytes; size_t modules, leases, pins, grants, references;
+        bool is_loading;                  /* store_bytes and the five counts are not known yet */
         unsigned flights, flights_queued, waiters, refusals; int store_health;
 };
 extern const char *const module_stage_names[MODULE_STAGES], *const module_proof_names[MODULE_PROOFS];
