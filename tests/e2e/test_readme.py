@@ -109,6 +109,10 @@ def test_words_of_signatures():
     with open(os.path.join(SOURCE, 'agent/trust/words.c'), encoding='utf-8') as stream:
         reasons = set(re.findall(r'"(sig_[a-z_]+)"', stream.read())) - {'sig_absent', 'sig_unreachable'}
     assert set(re.findall(r'`(sig_[a-z_]+)`', readme())) == reasons
+    with open(os.path.join(SOURCE, 'agent/module/verdict.c'), encoding='utf-8') as stream:
+        proofs = set(re.findall(r'"([a-z0-9-]+)"', re.search(r'module_proof_names\[MODULE_PROOFS\] = \{(.*?)\};', stream.read(), re.S)[1]))
+    shown = re.search(r'^In answers, in `inspect` .*?\n\n', readme(), re.M | re.S)[0]
+    assert set(re.findall(r'`([a-z0-9-]+)`', shown)) - {'inspect', 'verified', 'refused'} == proofs
     formats = re.search(r'^\| signed by .*?\n\n', readme(), re.M | re.S)[0]
     manual = output('wasmcached', '--print-manual')
     for name in re.findall(r'`([a-z0-9-]+)`', formats):
