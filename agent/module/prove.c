@@ -205,6 +205,20 @@ static bool module_may_prove(const struct pull *pull)
         return true;
 }
 
+/* Who signed the module itself and asks with a key of another kind would look in vain for the reason: nothing is downloaded for that key. */
+static void note_sections_left_out(struct pull *pull)
+{
+        struct proving *proving = pull->proving;
+        for (size_t i = 0; i < proving->demands->count; i++) {
+                const struct demand *demand = &proving->demands->items[i];
+                bool is_on = trust_policy_get_options(demand->policy)->formats & 1u << TRUST_EMBEDDED;
+                if (!proving->met[i] && is_on && !trust_keys_have_ed25519(demand->keys)) {
+                        proving_note_looked(proving, "not within the module, which takes an Ed25519 key");
+                        return;
+                }
+        }
+}
+
 static void judge_within(struct pull *pull, const struct mapped *module)
 {
         struct proving *proving = pull->proving;
@@ -323,8 +337,10 @@ bool prove_image(struct pull *pull, struct error *err)
         }
         if (prove_look_oci(pull, judge_arrived))
                 return true;
-        if (!module_may_prove(pull))
+        if (!module_may_prove(pull)) {
+                note_sections_left_out(pull);
                 return proving_refuse(pull, err);
+        }
         return pull->outcome != PULL_UNCHANGED || prove_module(pull, err);
 }
 
