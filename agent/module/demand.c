@@ -129,13 +129,34 @@ static char *place_resolve(const char *place)
         return buffer_take(&out);
 }
 
-/* What a request asks for as a rule sees it: as written, and with its dots resolved. A rule that fits either is meant. */
-struct places { char *written, *resolved; };
+/* "host/v2/NAME/blobs/DIGEST" is content of the repository host/NAME, also for who asks for it as for any file. NULL: nothing of a registry. */
+static char *place_find_repository(const struct module_want *want, const char *resolved)
+{
+        size_t host = strcspn(resolved, "/");
+        if (want->kind != WANT_HTTP || strncmp(resolved + host, "/v2/", 4) != 0)
+                return NULL;
+        const char *name = resolved + host + 4, *end = NULL;
+        for (const char *at = name; (at = strchr(at, '/')); at++)
+                if (string_starts_with(at, "/blobs/") || string_starts_with(at, "/manifests/"))
+                        end = at;
+        return end ? string_format("%.*s/%.*s", (int)host, resolved, (int)(end - name), name) : NULL;
+}
+
+/* What a request asks for as a rule sees it: as written, with its dots resolved, and the repository of a registry's blob. A rule that fits one of them is meant. */
+struct places { char *written, *resolved, *repository; };
+
+static void places_find(const struct module_want *want, struct places *ret_places)
+{
+        ret_places->written = canonical_place(want);
+        ret_places->resolved = place_resolve(ret_places->written);
+        ret_places->repository = place_find_repository(want, ret_places->resolved);
+}
 
 static void places_fini(struct places *places)
 {
         free(places->written);
         free(places->resolved);
+        free(places->repository);
 }
 
 static bool pattern_fits(const char *pattern, const struct places *places)
@@ -143,24 +164,28 @@ static bool pattern_fits(const char *pattern, const struct places *places)
         return fnmatch(pattern, places->written, 0) == 0 || fnmatch(pattern, places->resolved, 0) == 0;
 }
 
+/* A pattern with a scheme is about that scheme; what a blob's url gives is the registry's. */
+static bool scheme_fits(const char *pattern, const char *end, const struct module_want *want)
+{
+        static const char *const names[] = { [WANT_OCI] = "oci", [WANT_HTTP] = "http", [WANT_FILE] = "file" };
+        const char *name = want->kind == WANT_HTTP && string_starts_with(want->name, "https:") ? "https" : names[want->kind];
+        return !end || (strncmp(pattern, name, (size_t)(end - pattern)) == 0 && !name[end - pattern]);
+}
+
 static bool rule_fits(const struct trust_rule *rule, const struct module_want *want, const struct places *places)
 {
-        const char *pattern = rule->match, *scheme = strstr(pattern, "://");
-        if (scheme) {                             /* a pattern with a scheme is about that scheme */
-                static const char *const names[] = { [WANT_OCI] = "oci", [WANT_HTTP] = "http", [WANT_FILE] = "file" };
-                const char *name = want->kind == WANT_HTTP && string_starts_with(want->name, "https:") ? "https" : names[want->kind];
-                if (strncmp(pattern, name, (size_t)(scheme - pattern)) != 0 || name[scheme - pattern])
-                        return false;
-                pattern = scheme + 3;
-        } else if (want->kind == WANT_FILE) {
+        const char *scheme = strstr(rule->match, "://"), *pattern = scheme ? scheme + 3 : rule->match;
+        bool is_meant = scheme_fits(rule->match, scheme, want);
+        if (!scheme && want->kind == WANT_FILE)
                 return pattern_fits(pattern, places);
-        }
         struct buffer canonical = { 0 };
         size_t host = strcspn(pattern, "/");
         append_host(&canonical, pattern, host, true);
         buffer_append_text(&canonical, pattern + host);
         CLEANUP(cleanup_free) char *text = buffer_take(&canonical);
-        return pattern_fits(text, places) || (want->kind != WANT_FILE && fnmatch(pattern, want->repository, 0) == 0);
+        if (places->repository && (!scheme || string_starts_with(rule->match, "oci:")) && fnmatch(text, places->repository, 0) == 0)
+                return true;
+        return is_meant && (pattern_fits(text, places) || (want->kind != WANT_FILE && fnmatch(pattern, want->repository, 0) == 0));
 }
 
 /* ---- demands ---- */
@@ -214,10 +239,8 @@ static struct demands *demands_new(const struct trust_setup *trust, const struct
         demands->generation = trust->generation;
         if (want->key)
                 demands_add(demands, want, want->key, trust->policy, NULL);
-        if (trust->rule_count > 0) {
-                places.written = canonical_place(want);
-                places.resolved = place_resolve(places.written);
-        }
+        if (trust->rule_count > 0)
+                places_find(want, &places);
         for (size_t i = 0; i < trust->rule_count; i++) {
                 const struct trust_rule *rule = &trust->rules[i];
                 if (rule_fits(rule, want, &places))

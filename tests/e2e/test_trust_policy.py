@@ -8,7 +8,7 @@ import good_sign
 import signing
 from content import gz, tar
 from e2e_daemon import Daemon
-from e2e_images import Image, unique, wasm
+from e2e_images import Image, hexes, unique, wasm
 from e2e_servers import Registry, docker_config
 from e2e_sign import FAKE_K, FAKE_K2, Scripted, Signed, both_keys, evidence, fake, keys, place, up, with_log_entry  # noqa: F401 (fixtures)
 from signing import sign_bundle, sign_simple
@@ -220,6 +220,18 @@ def test_require_in_other_spellings(place, nginx, keys):
     os.makedirs(os.path.join(place.root, 'team'))
     for url in (place('file', 'team/' + name, wasm(name)), f'file://{place.root}/%74eam/{name}', f'file://{place.root}//team/{name}'):
         assert daemon.get(url).code == ('denied' if '//team' in url else 'signature_missing'), url
+
+
+def test_require_also_of_bare_blobs(make_daemon, registry, keys):
+    """What a registry gives under the url of a blob lies in its repository, also for who asks for it as for any file."""
+    key, image, elsewhere = keys(), Signed(registry, repository=unique('team/x')), Signed(registry)
+    image.sign(sign_simple, key)
+    daemon = make_daemon(trust={'require': [{'match': f'{registry.host}/e2e/team/*', 'keys': [key.public]}]})
+    assert daemon.good(image.url)['verified']
+    blob = f'http://{registry.host}/v2/{{}}/blobs/sha256:{{}}'
+    assert daemon.good(blob.format(elsewhere.repository, hexes(elsewhere.module)))['verified'] is None
+    for url in (blob.format(image.repository, hexes(image.module)), blob.format(image.repository.replace('team', '%74eam'), hexes(image.module))):
+        assert 'demanded by trust.require' in daemon.bad(url, 'signature_missing')
 
 
 def test_reload_judges_again(make_daemon, registry, keys):
