@@ -190,13 +190,11 @@ bool url_host_is_loopback(const char *host)
         return address_parse(host, &address) && address_is_loopback(&address);
 }
 
-bool fetch_url_check(const char *url, struct error *err)
+bool fetch_url_check(const char *url, char **ret_origin, struct error *err)
 {
-        struct url parsed = { 0 };
+        CLEANUP(url_fini) struct url parsed = { 0 };
         if (!url_parse(url, &parsed, err))
                 return false;
-        url_fini(&parsed);
-
         if (strchr(url, '?'))
                 return refuse(err, ERROR_BAD_URL, "url: a query (\"?…\") is refused in a module URL");
         if (strchr(url, '#'))
@@ -208,6 +206,7 @@ bool fetch_url_check(const char *url, struct error *err)
         const char *path = strchr(authority, '/');
         if (!path || string_ends_with(url, "/"))
                 return refuse(err, ERROR_BAD_URL, "url: it ends without the name of a file");
+        *ret_origin = TAKE(parsed.origin);
         return true;
 }
 

@@ -51,8 +51,8 @@ static bool url_parse_oci(const char *text, struct module_want *want, struct err
 /* One name for all ways to write one origin, as the client will ask it: escapes of the host, leading zeros and a default port are gone, scheme and host in lower case. */
 static bool url_parse_http(const char *url, size_t scheme_bytes, struct module_want *want, struct error *err)
 {
-        CLEANUP(cleanup_free) char *origin = fetch_url_check(url, err) ? fetch_url_origin(url) : NULL;
-        if (!origin)
+        CLEANUP(cleanup_free) char *origin = NULL;
+        if (!fetch_url_check(url, &origin, err))
                 return false;
         for (const char *c = origin; *c; c++)
                 if ((unsigned char)*c >= 0x80)    /* which name that becomes is for the client to say, and rules of the node are about names */

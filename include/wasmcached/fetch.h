@@ -94,8 +94,8 @@ const struct buffer *fetch_response_get_error_body(const struct fetch_response *
 uint64_t fetch_response_get_received(const struct fetch_response *response);
 unsigned fetch_response_get_retry_after(const struct fetch_response *response);          /* seconds, 0 = none said */
 
-/* What is wrong with `url` as a module source before any I/O (scheme, userinfo, query, fragment, blanks): ERROR_BAD_URL. */
-bool fetch_url_check(const char *url, struct error *err);
+/* What is wrong with `url` as a module source before any I/O (scheme, userinfo, query, fragment, blanks): ERROR_BAD_URL. Else its origin, as below. */
+bool fetch_url_check(const char *url, char **ret_origin, struct error *err);
 /* "https://h:p" with the default port filled in; for comparing origins. NULL when `url` is no http(s) URL. Caller frees. */
 char *fetch_url_origin(const char *url);
 

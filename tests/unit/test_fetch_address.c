@@ -232,7 +232,9 @@ static void test_url_check(void **state)
         for (size_t i = 0; i < COUNT_OF(urls); i++) {
                 struct error err = { 0 };
                 print_message("%s\n", urls[i].url);
-                assert_int_equal(fetch_url_check(urls[i].url, &err), urls[i].piece == NULL);
+                CLEANUP(cleanup_free) char *origin = NULL, *expected = urls[i].piece ? NULL : fetch_url_origin(urls[i].url);
+                assert_int_equal(fetch_url_check(urls[i].url, &origin, &err), urls[i].piece == NULL);
+                assert_true(string_equal(origin, expected));
                 if (!urls[i].piece)
                         continue;
                 assert_int_equal(err.code, ERROR_BAD_URL);
