@@ -191,35 +191,42 @@ static bool blobs_check(struct census *census, struct error *err)
         return true;
 }
 
-/* A row whose file was not there when its folder was read. */
+/* A row whose file was not there when its folder was read. Nobody can bring it meanwhile: what is committed has a file first, and was not among the rows. */
 static bool row_drop_lost(struct census *census, const struct digest *module, struct error *err)
 {
         struct store *store = census->store;
         struct store_module row = { 0 };
         struct store_identity now;
-        struct error why = { 0 };
         char name[BLOB_NAME_BYTES];
         bool is_there = false;
         blob_format_name(module, name);
-        names_lock(store, module);
-        bool is_good = row_get_module(store, module, &row, &is_there, err);
-        if (is_good && is_there && !identity_get(store->blobs_fd, name, &now)) {
-                blob_condemn(store, module, "it is gone", &why);
-                census->report->dropped_rows++;
-                is_good = why.code == ERROR_CHECKSUM_MISMATCH;
-                if (!is_good)
-                        *err = why;
-        }
-        names_unlock(store, module);
-        return is_good;
+        if (!row_get_module(store, module, &row, &is_there, err))
+                return false;
+        if (!is_there || identity_get(store->blobs_fd, name, &now))
+                return true;
+        census->report->dropped_rows++;
+        return handout_refresh(store, module, err) && row_delete_module(store, module, err);
 }
 
 static bool rows_drop_lost(struct census *census, struct error *err)
 {
-        for (size_t i = 0; i < census->count; i++) {
-                struct digest module = { .algorithm = DIGEST_SHA256 };
-                memcpy(module.bytes, census->rows[i].sha256, DIGEST_SHA256_BYTES);
-                if (!census->rows[i].is_seen && !row_drop_lost(census, &module, err))
+        for (size_t i = 0; i < census->count;) {
+                bool is_good = true;
+                while (i < census->count && census->rows[i].is_seen)
+                        i++;
+                if (i == census->count)
+                        break;
+                if (!index_begin(census->store, err))
+                        return false;
+                for (size_t dropped = 0; is_good && dropped < FOUND_BATCH && i < census->count; i++) {
+                        struct digest module = { .algorithm = DIGEST_SHA256 };
+                        memcpy(module.bytes, census->rows[i].sha256, DIGEST_SHA256_BYTES);
+                        if (census->rows[i].is_seen)
+                                continue;
+                        is_good = row_drop_lost(census, &module, err);
+                        dropped++;
+                }
+                if (!index_end(census->store, is_good, err))
                         return false;
         }
         return true;
