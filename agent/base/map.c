@@ -1,5 +1,5 @@
 /*
- * How it goes: open addressing with linear probing over power-of-two slots, at most three quarters full; removal shifts the chain back, so there are no tombstones.
+ * How it goes: open addressing with linear probing over power-of-two slots, at most four fifths full; removal shifts the chain back, so there are no tombstones.
  *              Keys are hashed with a seed of this process: names come from outside, collisions must not.
  * How it fails: it does not.
  * How it ends: map_free frees keys, and values by the function given.
@@ -13,7 +13,7 @@
 #include <wasmcached/base/map.h>
 #include <wasmcached/base/memory.h>
 
-enum { HUGE_PAGE_BYTES = 2 << 20, HUGE_FROM_BYTES = 4 << 20 };
+enum { HUGE_PAGE_BYTES = 2 << 20, HUGE_FROM_BYTES = 4 << 20, FULL = 4, FULL_OF = 5 };
 
 struct slot { const void *key; void *value; uint32_t hash, key_bytes; };
 struct map { struct slot *slots; size_t slot_count, used; void (*free_value)(void *value); bool is_borrowing; };
@@ -151,7 +151,7 @@ void map_reserve(struct map *map, size_t count)
 {
         size_t slot_count = map->slot_count;
 
-        while (count * 4 > slot_count * 3)
+        while (count * FULL_OF > slot_count * FULL)
                 slot_count *= 2;
         if (slot_count > map->slot_count)
                 grow(map, slot_count);
@@ -170,7 +170,7 @@ void map_put(struct map *map, const void *key, size_t key_bytes, void *value)
                         slot->key = key;
                 return;
         }
-        if ((map->used + 1) * 4 > map->slot_count * 3) {
+        if ((map->used + 1) * FULL_OF > map->slot_count * FULL) {
                 grow(map, 2 * map->slot_count);
                 slot = slot_find(map, hash, key, key_bytes);
         }

@@ -9,6 +9,8 @@
 #include <string.h>
 #include "catalog.h"
 
+static const uint8_t no_mac[DIGEST_SHA256_BYTES];
+
 const char *const grant_kind_names[GRANT_KINDS] = { "anonymous", "node", "secret", "inline", "import" };
 
 static size_t key_bytes(const struct digest *digest)
@@ -258,7 +260,7 @@ static bool grant_kind_parse(const char *name, enum grant_kind *ret_kind)
 static bool grant_is_same(const struct grant *grant, const struct store_grant *row, enum grant_kind kind)
 {
         return grant->kind == kind && strcmp(grant->repository, row->repository) == 0 && strcmp(grant->namespace, row->namespace ? row->namespace : "") == 0 &&
-               strcmp(grant->secret, row->secret ? row->secret : "") == 0 && memcmp(grant->mac, row->credential_mac.bytes, sizeof grant->mac) == 0;
+               strcmp(grant->secret, row->secret ? row->secret : "") == 0 && memcmp(grant->mac, row->credential_mac.bytes, DIGEST_SHA256_BYTES) == 0;
 }
 
 struct grant *catalog_find_grant(const struct catalog *catalog, const struct store_grant *row)
@@ -282,16 +284,16 @@ static struct grant *grant_new(const struct store_grant *row, enum grant_kind ki
         for (size_t i = 0; i < COUNT_OF(texts); i++)
                 used[i + 1] = used[i] + strlen(texts[i]) + 1;
 
-        struct grant *grant = memory_new(1, sizeof *grant + used[COUNT_OF(texts)]);
+        bool has_mac = memcmp(row->credential_mac.bytes, no_mac, sizeof no_mac) != 0;
+        struct grant *grant = memory_new(1, offsetof(struct grant, repository) + used[COUNT_OF(texts)] + (has_mac ? sizeof no_mac : 0));
         for (size_t i = 0; i < COUNT_OF(texts); i++)
-                memcpy(grant->texts + used[i], texts[i], used[i + 1] - used[i]);
-        grant->repository = grant->texts;
-        grant->namespace = grant->texts + used[1];
-        grant->secret = grant->texts + used[2];
+                memcpy(grant->repository + used[i], texts[i], used[i + 1] - used[i]);
+        grant->namespace = grant->repository + used[1];
+        grant->secret = grant->repository + used[2];
         grant->kind = kind;
         grant->granted_s = row->granted_s;
         grant->last_ok_s = row->last_ok_s;
-        memcpy(grant->mac, row->credential_mac.bytes, sizeof grant->mac);
+        grant->mac = has_mac ? memcpy(grant->repository + used[COUNT_OF(texts)], row->credential_mac.bytes, sizeof no_mac) : no_mac;
         return grant;
 }
 

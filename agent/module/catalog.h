@@ -9,11 +9,11 @@ enum { GRANTS_MAX = 100 };                        /* per image and repository, a
 
 struct grant {
         struct grant *next;
-        const char *repository, *namespace, *secret;       /* all in `texts`; namespace and secret "" if not of kind secret */
+        const char *namespace, *secret;           /* behind the repository; "" if not of kind secret */
+        const uint8_t *mac;                       /* DIGEST_SHA256_BYTES, behind them or all zero: anonymous ones are the most and have none */
         int64_t granted_s, last_ok_s;
         enum grant_kind kind;
-        uint8_t mac[DIGEST_SHA256_BYTES];
-        char texts[];
+        char repository[];
 };
 
 struct module_waiter;

@@ -210,8 +210,9 @@ static void test_grant_names(void **state)
                 { "https://r.example/x", "https://r.example/x:y", false },
         };
         for (size_t i = 0; i < COUNT_OF(cases); i++) {
-                struct grant grant = { .repository = cases[i].repository };
-                assert_int_equal(grant_names(&grant, cases[i].name), cases[i].names);
+                CLEANUP(cleanup_free) struct grant *grant = memory_new(1, sizeof *grant + strlen(cases[i].repository) + 1);
+                memcpy(grant->repository, cases[i].repository, strlen(cases[i].repository) + 1);
+                assert_int_equal(grant_names(grant, cases[i].name), cases[i].names);
         }
 }
 
