@@ -11,6 +11,8 @@ import pytest
 
 from e2e_daemon import await_true
 from e2e_images import push
+from e2e_sign import Signed, keys  # noqa: F401
+from signing import sign_bundle
 
 MANY = 1500                       # with documents this long an index of more than 8 MiB
 DOCUMENT = '{"x": "%s"}' % ('y' * 6000)
@@ -68,10 +70,13 @@ def whole(daemon):
 
 
 @pytest.fixture(name='large')
-def large_fixture(make_daemon, registry):
+def large_fixture(make_daemon, registry, keys):
     daemon = make_daemon(registries={'127.0.0.1:1': {'plain_http': True}}, store={'lease_time': '1h'})
     daemon.known, _, _ = push(registry)
     daemon.good(registry.ref(daemon.known))
+    daemon.signed, daemon.pem = Signed(registry), keys().pem
+    daemon.signed.sign(sign_bundle, keys())
+    daemon.good(daemon.signed.url, verificationKey=daemon.pem)
     daemon.stop()
     fill(daemon, MANY)
     return daemon
@@ -104,7 +109,7 @@ def test_after_a_stop(large, registry):
     assert large.good(filled(711))['source'] == 'cache'
     assert large.good(registry.ref(large.known))['source'] == 'cache'
     whole(large)
-    assert large.metric('wasmcached_store_modules') == MANY + 1
+    assert large.metric('wasmcached_store_modules') == MANY + 2
     assert large.metric('wasmcached_store_loading') == 0
     assert large.good(filled(713))['source'] == 'cache'
     assert registry.count('GET', large.known) == before
@@ -123,6 +128,10 @@ def test_meanwhile(large, registry):
         got = large.good(filled(number))
         assert got['source'] == 'cache' and got['sha256'] == sha_of(number)
     assert large.good(registry.ref(large.known))['source'] == 'cache'
+    asked = registry.count('GET', large.signed.repository)
+    got_signed = large.good(large.signed.url, verificationKey=large.pem)      # what is stored is judged again
+    assert got_signed['source'] == 'cache' and got_signed['verified']['format'] == 'cosign-bundle'
+    assert registry.count('GET', large.signed.repository) == asked
     assert large.ask('POST', '/v1/reload', to='admin').status == 200
     assert is_loading(large)
 
@@ -158,7 +167,7 @@ def test_meanwhile(large, registry):
     assert registry.count('GET', large.known + '/blobs') == blobs
     assert not os.path.exists(blob_path(large, sha_of(1))) and not os.path.exists(blob_path(large, sha_of(7)))
     assert os.path.exists(blob_path(large, sha_of(3)))
-    await_true(lambda: large.metric('wasmcached_store_modules') == MANY)       # the known, the unknown, all but two
+    await_true(lambda: large.metric('wasmcached_store_modules') == MANY + 1)   # the known, the signed, the unknown, all but two
     assert 'event=store_recovered' in large.told()
 
 
@@ -179,7 +188,7 @@ def test_ended_meanwhile(large, registry, number):
     assert large.good(filled(11))['source'] == 'cache'
     os.truncate(os.path.join(blob_path(large, sha_of(1))), 30)
     whole(large)
-    assert large.metric('wasmcached_store_modules') == MANY
+    assert large.metric('wasmcached_store_modules') == MANY + 1
     assert large.good(registry.ref(large.known))['source'] == 'cache'
 
 
@@ -199,6 +208,6 @@ def test_index_damaged_inside(large, registry):
     large.process = None
     large.start()
     whole(large)
-    assert large.metric('wasmcached_store_modules') == MANY + 1
+    assert large.metric('wasmcached_store_modules') == MANY + 2
     assert large.metric('wasmcached_store_grants') == 0
     assert large.get(registry.ref(large.known)).status == 200
