@@ -149,6 +149,7 @@ static const struct metric metrics[] = {
         { "plugin_failures", COUNTER, "", AT(U64, keeper.failed), "Modules of plugins that could not be had; each try counts." },
         { "fetch_requests", COUNTER, "", AT(U64, fetch.requests), "HTTP requests to registries and servers." },
         { "fetch_retries", COUNTER, "", AT(U64, fetch.retries), "Those that were tried again." },
+        { "fetch_waits", COUNTER, "", AT(U64, fetch.waits), "Those that waited because their host had answered 429 or 503 to another one." },
         { "fetch_resumes", COUNTER, "", AT(U64, fetch.resumes), "Broken transfers that went on by Range." },
         { "fetch_connections", COUNTER, "", AT(U64, fetch.connections), "Connections opened to registries and servers." },
         { "fetch_received_bytes", COUNTER, "bytes", AT(U64, fetch.bytes), "Bytes received from registries and servers." },

@@ -103,6 +103,7 @@ bool fetch_client_new(const struct fetch_options *options, struct fetch_client *
         CLEANUP(fetch_client_unref) struct fetch_client *client = memory_new(1, sizeof *client);
         atomic_init(&client->references, 1);
         pthread_mutex_init(&client->mutex, NULL);
+        gates_init(&client->gates);
         client->connect_timeout_ms = options->connect_timeout_ms > 0 ? options->connect_timeout_ms : 10000;
         client->progress_timeout_ms = options->progress_timeout_ms > 0 ? options->progress_timeout_ms : 30000;
         client->retries = options->retries;
@@ -149,6 +150,7 @@ void fetch_client_unref(struct fetch_client **reference)
         free(client->hosts);
         address_filter_fini(&client->filter);
         proxy_rules_fini(&client->proxies);
+        gates_fini(&client->gates);
         pthread_mutex_destroy(&client->mutex);
         free(client);
 }
@@ -279,7 +281,13 @@ void client_slot_give(struct fetch_client *client, struct slot **reference)
                 slot_free(slot);
 }
 
+int64_t fetch_client_get_wait_ms(struct fetch_client *client, const char *url, int *ret_status)
+{
+        CLEANUP(cleanup_free) char *origin = fetch_url_origin(url);
+        return origin ? gate_get_left_ms(&client->gates, origin, ret_status) : 0;
+}
+
 void fetch_get_stats(struct fetch_stats *ret_stats)
 {
-        *ret_stats = (struct fetch_stats){ stats.requests, stats.retries, stats.resumes, stats.connections, stats.bytes };
+        *ret_stats = (struct fetch_stats){ stats.requests, stats.retries, stats.resumes, stats.connections, stats.bytes, stats.waits };
 }

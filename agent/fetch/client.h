@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <wasmcached/fetch.h>
 #include "address.h"
+#include "gate.h"
 #include "proxy.h"
 #include "url.h"
 
@@ -25,6 +26,7 @@ struct fetch_client {
         struct proxy_rules proxies;
         const char *ca_folder;         /* the system's, when it is a hashed one; else NULL */
         const char *ca_bundle;
+        struct gates gates;
         pthread_mutex_t mutex;         /* of the two below */
         struct slot *idle;             /* newest first */
         size_t idle_count;
@@ -39,4 +41,4 @@ struct slot_want { const char *origin; const struct fetch_endpoint *endpoint; bo
 bool client_slot_take(struct fetch_client *client, const struct slot_want *want, struct slot **ret_slot, struct error *err);
 void client_slot_give(struct fetch_client *client, struct slot **slot);
 
-extern struct stats { atomic_ullong requests, retries, resumes, connections, bytes; } stats;
+extern struct stats { atomic_ullong requests, retries, resumes, connections, bytes, waits; } stats;

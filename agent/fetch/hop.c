@@ -11,7 +11,7 @@
 #include "hop.h"
 #include "reason.h"
 
-enum { RECEIVE_BYTES = 256 << 10, POLL_MS = 1000, CA_BYTES_MAX = 4 << 20, CONNECTION_AGE_S = 60 };
+enum { RECEIVE_BYTES = 256 << 10, POLL_MS = 1000, CA_BYTES_MAX = 4 << 20, CONNECTION_AGE_S = 60, DOZE_MOST_MS = 3600 * 1000 };
 
 const char *method_name(enum fetch_method method)
 {
@@ -448,14 +448,23 @@ enum hop_end hop_run(struct hop *hop, struct error *err)
         return end;
 }
 
+void hop_wake(struct slot *slot)
+{
+        wake(slot->multi);
+}
+
+void hop_doze(struct slot *slot, struct cancel *cancel, int64_t until_ms)
+{
+        int64_t left_ms = until_ms - clock_get_ms();
+        cancel_set_waker(cancel, wake, slot->multi);
+        if (left_ms > 0)
+                curl_multi_poll(slot->multi, NULL, 0, left_ms < DOZE_MOST_MS ? (int)left_ms : DOZE_MOST_MS, NULL);
+        cancel_set_waker(cancel, NULL, NULL);
+}
+
 bool hop_sleep(struct slot *slot, struct cancel *cancel, int64_t until_ms, struct error *err)
 {
-        if (cancel)
-                cancel_set_waker(cancel, wake, slot->multi);
-        for (int64_t now_ms; (now_ms = clock_get_ms()) < until_ms && !(cancel && cancel_is_triggered(cancel));)
-                curl_multi_poll(slot->multi, NULL, 0, (int)(until_ms - now_ms), NULL);
-        if (!cancel)
-                return true;
-        cancel_set_waker(cancel, NULL, NULL);
+        while (clock_get_ms() < until_ms && !cancel_is_triggered(cancel))
+                hop_doze(slot, cancel, until_ms);
         return cancel_is_triggered(cancel) ? refuse(err, ERROR_BUSY, "cancelled") : true;
 }

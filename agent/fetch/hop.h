@@ -41,6 +41,9 @@ struct hop {
 };
 
 enum hop_end hop_run(struct hop *hop, struct error *err);
-/* Sleeps until `until_ms` (clock_get_ms) unless cancelled: then ERROR_BUSY. */
+/* Sleeps until `until_ms` (clock_get_ms), a hop_wake() of another thread, or the cancel (may be NULL); perhaps not so long. */
+void hop_doze(struct slot *slot, struct cancel *cancel, int64_t until_ms);
+void hop_wake(struct slot *slot);
+/* Sleeps until `until_ms` unless cancelled: then ERROR_BUSY. */
 bool hop_sleep(struct slot *slot, struct cancel *cancel, int64_t until_ms, struct error *err);
 const char *method_name(enum fetch_method method);

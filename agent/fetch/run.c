@@ -158,6 +158,40 @@ static bool on_body(struct hop *hop, const void *bytes, size_t size_bytes, struc
         return true;
 }
 
+static void retry_after_read(struct fetch_response *response)
+{
+        const char *text = fetch_response_get_header(response, "Retry-After", 0);
+        unsigned seconds = 0;
+        if (text && clock_parse_retry_after(text, clock_get_wall_s(), &seconds))
+                response->retry_after_s = seconds;
+}
+
+static void gate_sleep(void *arg, int64_t until_ms)
+{
+        struct run *run = arg;
+        hop_doze(run->slot, run->request->cancel, until_ms);
+}
+
+static void gate_wake(void *arg)
+{
+        hop_wake(((struct run *)arg)->slot);
+}
+
+static struct gate_visit visit_of(struct run *run)
+{
+        return (struct gate_visit){ .origin = run->current.origin, .url = run->current.shown,
+                                    .deadline_ms = run->request->deadline_ms, .no_wait = run->request->no_wait, .cancel = run->request->cancel,
+                                    .sleep = gate_sleep, .wake = gate_wake, .arg = run };
+}
+
+/* What is asked for longer than anybody waits is between this request and its server. */
+static void gate_tell(struct run *run, const struct gate_visit *visit)
+{
+        retry_after_read(run->response);
+        if (!run->request->no_retry && run->response->retry_after_s <= RETRY_AFTER_MOST_S)
+                gate_note(&run->client->gates, visit, run->response->status, run->response->retry_after_s);
+}
+
 /* One hop to run->current; *ret_stale: over a kept connection that was no good any more. */
 static enum hop_end hop_once(struct run *run, bool wants_fresh, bool *ret_stale, struct error *err)
 {
@@ -165,6 +199,10 @@ static enum hop_end hop_once(struct run *run, bool wants_fresh, bool *ret_stale,
         struct slot_want want = { run->current.origin, is_original ? run->request->endpoint : NULL, run->request->public_only };
         client_slot_give(run->client, &run->slot);
         if (!client_slot_take(run->client, &want, &run->slot, err))
+                return HOP_REFUSED;
+
+        struct gate_visit visit = visit_of(run);
+        if (!run->request->no_retry && !gate_pass(&run->client->gates, &visit, err))
                 return HOP_REFUSED;
 
         struct hop hop = {
@@ -179,6 +217,8 @@ static enum hop_end hop_once(struct run *run, bool wants_fresh, bool *ret_stale,
         fetch_response_free(&run->response);
         run->response = TAKE(hop.response);
         *ret_stale = hop.is_stale && end != HOP_DONE;
+        if (end == HOP_DONE)
+                gate_tell(run, &visit);
         return end;
 }
 
@@ -250,14 +290,6 @@ static int64_t backoff_ms(unsigned tries)
         return random % (uint64_t)((cap_ms < BACKOFF_MOST_MS ? cap_ms : BACKOFF_MOST_MS) + 1);
 }
 
-static void retry_after_read(struct fetch_response *response)
-{
-        const char *text = fetch_response_get_header(response, "Retry-After", 0);
-        unsigned seconds = 0;
-        if (text && clock_parse_retry_after(text, clock_get_wall_s(), &seconds))
-                response->retry_after_s = seconds;
-}
-
 /* Is what the sink has worth keeping: only if the rest surely belongs to it, by a validator or because the content is addressed by size and digest. */
 static bool can_resume(const struct run *run)
 {
@@ -273,7 +305,9 @@ static bool run_prepare(struct run *run, struct error *err)
 /* How long until the next try; -1 = there is none. */
 static int64_t next_wait_ms(struct run *run, enum hop_end end)
 {
-        if (run->request->no_retry || has_body(run->request))
+        /* A 429 is told before anything was done: what must not be done twice may go again. */
+        bool is_limited = end == HOP_DONE && run->response->status == 429;
+        if (run->request->no_retry || (has_body(run->request) && !is_limited) || (run->request->no_wait && is_limited))
                 return -1;
         if (run->received > 0 && !can_resume(run) && !run->sink->restart)
                 return -1;
@@ -319,11 +353,8 @@ static bool run_tries(struct run *run, struct error *err)
                                 return false;
                         continue;
                 }
-                if (end == HOP_DONE) {
-                        retry_after_read(run->response);
-                        if (!is_passing(run->response->status))
-                                return run_finish(run, err);
-                }
+                if (end == HOP_DONE && !is_passing(run->response->status))
+                        return run_finish(run, err);
                 int64_t wait_ms = next_wait_ms(run, end);
                 if (wait_ms < 0)
                         return end == HOP_DONE ? run_finish(run, err) : false;

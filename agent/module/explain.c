@@ -56,6 +56,21 @@ static void tell_file(struct modules *modules, struct explanation *explanation, 
                 step(explanation, "file", "ok", "the file is as it was left; the answer needs no worker and no network");
 }
 
+/* Its host has asked for patience: the pull waits with all others. */
+static void tell_wait(struct modules *modules, struct explanation *explanation, const struct module_want *want)
+{
+        if (want->kind == WANT_FILE)
+                return;
+        char detail[512];
+        int status = 0;
+        CLEANUP(cleanup_free) char *url = want->kind == WANT_OCI ? registry_format_endpoint(modules->setup->fetch, want->reference.host) : string_copy(want->name);
+        int64_t left_ms = fetch_client_get_wait_ms(modules->setup->fetch, url, &status);
+        if (left_ms <= 0)
+                return;
+        snprintf(detail, sizeof detail, "%.300s answered %d: requests to it wait %lld s more, then go one after another", want->host, status, (long long)(left_ms + 999) / 1000);
+        step(explanation, "host", "limits", detail);
+}
+
 static void tell_verdict(struct modules *modules, struct explanation *explanation, const struct ask *ask, const struct hit *hit)
 {
         struct hit stale;
@@ -73,6 +88,7 @@ static void tell_verdict(struct modules *modules, struct explanation *explanatio
                 return;
         }
         if (!refusal) {
+                tell_wait(modules, explanation, ask->want);
                 step(explanation, "source", "ask", hit->result == HIT_REVALIDATE ? "one HEAD tells whether it changed; unchanged needs no download" :
                      hit->result == HIT_UNPROVEN ? "the caller's credentials have to prove access there: by one request if the repository has brought these bytes before" :
                      hit->result == HIT_UNVERIFIED ? "stored evidence is judged without network; only if it does not do, the source is asked for signatures" :

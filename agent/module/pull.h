@@ -50,6 +50,8 @@ struct endpoint {
         char *host, *path;                        /* what credentials are looked up by */
         struct login *logins; size_t count, own_count;
         size_t login;                             /* the one that worked; count = anonymous */
+        bool no_wait;                             /* another one can be asked instead */
+        bool is_limited;                          /* and was, because this one had too many requests */
         bool has_asked;                           /* the credential providers; only when no other login has helped */
 };
 

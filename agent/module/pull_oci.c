@@ -1,7 +1,7 @@
 /*
  * How it goes: endpoints (endpoint.c), each with the logins of its own host → the manifest, or only its digest where something is known → an index leads to its child →
  *              pins compared → the layer chosen. Then the layer's bytes from the same place, or from one that is for bytes only; size and digest proved over the whole of it
- *              before anything is unpacked.
+ *              before anything is unpacked. A place that has too many requests is waited for only when no other has helped.
  * How it fails: a refused login tries the next one, any other failure the next endpoint; the error of the place that came furthest is told, the origin's before a mirror's.
  * How it ends: what was found is in the pull; logins are wiped by pull_fini().
  */
@@ -14,6 +14,7 @@
 #include <wasmcached/unpack.h>
 
 enum { INDEX_DEPTH_MAX = 3 };
+enum patience { HASTY, PATIENT };                 /* the rounds through the places */
 
 static void progress(void *arg, uint64_t received, int64_t total)
 {
@@ -29,6 +30,7 @@ struct registry_call pull_make_call(struct pull *pull, const struct endpoint *en
                 .endpoint = endpoint->url,
                 .is_root = endpoint->is_root,
                 .reach = endpoint->reach,
+                .no_wait = endpoint->no_wait,
                 .path = pull->want->reference.path,
                 .mirror_of = endpoint->is_mirror ? pull->want->reference.host : NULL,
                 .login = endpoint->login < endpoint->count ? &endpoint->logins[endpoint->login] : NULL,
@@ -227,6 +229,23 @@ static bool resolve_with_logins(struct pull *pull, struct endpoint *endpoint, en
         return endpoint_refuse(pull, err);
 }
 
+/* Is this place to be asked in this round; without waiting in the first one, if another comes behind it. */
+static bool endpoint_begin(struct pull *pull, size_t index, unsigned needed, enum patience patience)
+{
+        struct endpoint *endpoint = &pull->endpoints[index];
+        endpoint->no_wait = false;
+        for (size_t i = index + 1; i < pull->endpoint_count && patience == HASTY; i++)
+                endpoint->no_wait |= (pull->endpoints[i].can & needed) != 0;
+        return (endpoint->can & needed) && (patience == HASTY || endpoint->is_limited);
+}
+
+static bool endpoint_end(struct endpoint *endpoint, bool is_done, const struct error *failed)
+{
+        endpoint->is_limited = !is_done && endpoint->no_wait && failed->code == ERROR_RATE_LIMITED;
+        endpoint->no_wait = false;
+        return is_done;
+}
+
 bool pull_oci_resolve(struct pull *pull, struct error *err)
 {
         unsigned needed = digest_is_set(&pull->want->reference.digest) ? REGISTRY_CAN_PULL : REGISTRY_CAN_RESOLVE;
@@ -236,20 +255,22 @@ bool pull_oci_resolve(struct pull *pull, struct error *err)
         refuse(err, ERROR_UPSTREAM_UNREACHABLE, "%s: registries_dir names no host for it with the capability \"%s\"", pull->want->name,
                needed == REGISTRY_CAN_PULL ? "pull" : "resolve");
         enum reach furthest = REACH_NONE;
-        for (pull->endpoint = 0; pull->endpoint < pull->endpoint_count; pull->endpoint++) {
-                enum reach reach = REACH_NONE;
-                struct error failed = { 0 };
-                if (!(pull->endpoints[pull->endpoint].can & needed))
-                        continue;
-                if (resolve_with_logins(pull, &pull->endpoints[pull->endpoint], &reach, &failed))
-                        return true;
-                if (reach >= furthest) {
-                        furthest = reach;
-                        *err = failed;
+        for (enum patience patience = HASTY; patience <= PATIENT; patience++)
+                for (pull->endpoint = 0; pull->endpoint < pull->endpoint_count; pull->endpoint++) {
+                        struct endpoint *endpoint = &pull->endpoints[pull->endpoint];
+                        enum reach reach = REACH_NONE;
+                        struct error failed = { 0 };
+                        if (!endpoint_begin(pull, pull->endpoint, needed, patience))
+                                continue;
+                        if (endpoint_end(endpoint, resolve_with_logins(pull, endpoint, &reach, &failed), &failed))
+                                return true;
+                        if (reach > furthest || (reach == furthest && patience == HASTY)) {
+                                furthest = reach;
+                                *err = failed;
+                        }
+                        if (cancel_is_triggered(pull->cancel))
+                                return false;
                 }
-                if (cancel_is_triggered(pull->cancel))
-                        break;
-        }
         return false;
 }
 
@@ -373,9 +394,12 @@ bool pull_oci_download(struct pull *pull, struct error *err)
         int64_t started_us = clock_get_us();
         bool done = false;
         refuse(err, ERROR_UPSTREAM_UNREACHABLE, "%s: registries_dir names no host for it with the capability \"pull\"", pull->want->name);
-        for (size_t at = 0; !done && at < pull->endpoint_count && !cancel_is_triggered(pull->cancel); at++)
-                if (may_deliver(pull, at))
-                        done = at == pull->endpoint ? download_from(pull, &pull->endpoints[at], err) : download_with_logins(pull, &pull->endpoints[at], err);
+        for (enum patience patience = HASTY; patience <= PATIENT && !done; patience++)
+                for (size_t at = 0; !done && at < pull->endpoint_count && !cancel_is_triggered(pull->cancel); at++) {
+                        struct endpoint *endpoint = &pull->endpoints[at];
+                        if (may_deliver(pull, at) && endpoint_begin(pull, at, REGISTRY_CAN_PULL, patience))
+                                done = endpoint_end(endpoint, at == pull->endpoint ? download_from(pull, endpoint, err) : download_with_logins(pull, endpoint, err), err);
+                }
         pull->stage_us[STAGE_DOWNLOAD] += clock_get_us() - started_us;
         if (!done)
                 return false;

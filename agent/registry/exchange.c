@@ -139,6 +139,7 @@ static bool request_run(const struct token_want *want, const struct fetch_reques
         request.deadline_ms = want->call->deadline_ms;
         request.redirects_max = 0;
         request.cancel = want->call->cancel;
+        request.no_wait = want->call->no_wait;
         if (!fetch_run(want->call->registry->fetch, &request, &sink.sink, &reply->response, err))
                 return refuse_within(err, "token server");
         return true;

@@ -169,7 +169,7 @@ static bool challenge_probe(struct session *session, struct challenge *ret_chall
         struct fetch_request request = {
                 .method = FETCH_GET, .url = url, .size_limit = PROBE_BODY_BYTES_MAX, .size_expected = -1, .deadline_ms = session->call->deadline_ms,
                         .redirects_max = FETCH_REDIRECTS_MAX,
-                .cancel = session->call->cancel, .endpoint = session->call->reach,
+                .cancel = session->call->cancel, .endpoint = session->call->reach, .no_wait = session->call->no_wait,
         };
 
         session->is_probed = true;
@@ -216,7 +216,7 @@ static bool answer_challenge(struct session *session, const struct fetch_respons
         if (!challenge_choose(response, &challenge)) {
                 struct error probe = { 0 };
                 if (session->is_probed || !challenge_probe(session, &challenge, &probe)) {
-                        if (probe.code != ERROR_BUSY && probe.code != ERROR_TIMEOUT)
+                        if (probe.code != ERROR_BUSY && probe.code != ERROR_TIMEOUT && probe.code != ERROR_RATE_LIMITED)
                                 return session_refuse(session, response, err);
                         *err = probe;
                         return false;
@@ -241,6 +241,7 @@ static bool session_rounds(struct session *session, const struct fetch_request *
                 struct fetch_request authorized = *request;
 
                 authorized.endpoint = session->call->reach;
+                authorized.no_wait = session->call->no_wait;
                 authorized.authorization = session->authorization ? secret_get_text(session->authorization) : NULL;
                 if (!fetch_run(session->call->registry->fetch, &authorized, sink, &response, err))
                         return false;

@@ -34,6 +34,8 @@ struct fetch_client *fetch_client_ref(struct fetch_client *client);        /* an
 void fetch_client_unref(struct fetch_client **client);                     /* the last one closes the connections */
 /* Is http:// (without TLS) allowed for this host[:port]; is TLS used by default. In memory. */
 bool fetch_client_is_plain(const struct fetch_client *client, const char *host);
+/* How long requests to the origin of `url` wait yet because it answered 429 or 503 (*ret_status); 0 = they do not. In memory, any thread. */
+int64_t fetch_client_get_wait_ms(struct fetch_client *client, const char *url, int *ret_status);
 
 enum fetch_method { FETCH_GET, FETCH_HEAD, FETCH_POST, FETCH_PATCH };
 struct fetch_header { const char *name, *value; };
@@ -69,7 +71,8 @@ struct fetch_request {
         int64_t deadline_ms;              /* clock_get_ms() value, 0 = none; over all tries: ERROR_TIMEOUT */
         const int64_t *progress_timeout_ms;        /* NULL = the client's; looked at anew while the body comes: the sink may change it (a stream that is silent by nature) */
         unsigned redirects_max;           /* 0 = a redirect is an error */
-        bool no_retry;                    /* else GET and HEAD are retried on 408, 429, 500, 502, 503, 504 and transport errors */
+        bool no_retry;                    /* else GET and HEAD are retried on 408, 429, 500, 502, 503, 504 and transport errors, POST and PATCH on 429 */
+        bool no_wait;                     /* there is another place to ask: a 429 is given back at once, and none is waited for that another request got */
         bool resume;                      /* a broken body goes on by Range at the original URL (416, 200 or a wrong Content-Range: restart) */
         bool public_only;                 /* loopback and private addresses are refused too (realms of foreign hosts) */
         struct cancel *cancel;            /* may be NULL; ERROR_BUSY within 100 ms */
@@ -83,6 +86,8 @@ struct fetch_response;
  * Accept-Encoding is identity: a Content-Encoding in the answer is refused. Errors: ERROR_UPSTREAM_UNREACHABLE (names resolution, TCP, TLS and its reason), ERROR_TIMEOUT,
  * ERROR_TOO_LARGE, ERROR_DENIED (address filter, https→http), ERROR_BAD_URL, ERROR_UPSTREAM_ERROR (redirect loops, broken HTTP), the sink's own.
  * Texts name method, scheme, host and path, never query, userinfo or header. A 429/5xx that lasted is returned as response.
+ * An origin that answers 429 or 503 is left in peace by all requests of the client (but those with no_retry) for the Retry-After, at most 60 s, or a short while; then they pass in
+ * turn. That is no try of theirs. One whose turn would not come before its deadline: ERROR_RATE_LIMITED (429) or ERROR_UPSTREAM_ERROR (503), with the seconds that are left.
  */
 bool fetch_run(struct fetch_client *client, const struct fetch_request *request, struct sink *body, struct fetch_response **ret_response, struct error *err);
 void fetch_response_free(struct fetch_response **response);
@@ -100,5 +105,5 @@ bool fetch_url_check(const char *url, char **ret_origin, struct error *err);
 char *fetch_url_origin(const char *url);
 
 /* Sums since start, for metrics; any thread. */
-struct fetch_stats { uint64_t requests, retries, resumes, connections, bytes; };
+struct fetch_stats { uint64_t requests, retries, resumes, connections, bytes, waits; };
 void fetch_get_stats(struct fetch_stats *ret_stats);

@@ -70,6 +70,7 @@ struct registry_call {
         bool is_root;                     /* the endpoint is the root of the API itself: <endpoint>/<path>/… */
         const struct fetch_endpoint *reach;                                /* how it is reached; may be NULL */
         const char *path;
+        bool no_wait;                     /* there is another place to ask: fetch's no_wait */
         const char *mirror_of;            /* host of the reference when the endpoint is a mirror, sent as ?ns=; else NULL */
         const struct login *login;        /* NULL = anonymous */
         struct cancel *cancel;

@@ -153,9 +153,9 @@ class Registry(Server):
 
 
 class Nginx(Server):
-    """Files of `self.files` over http, or over https with `tls`; `extra` are more directives of the server block."""
+    """Files of `self.files` over http, or over https with `tls`; `extra` are more directives of the server block, `around` of the one around it."""
 
-    def __init__(self, folder, tls=None, extra=''):
+    def __init__(self, folder, tls=None, extra='', around=''):
         super().__init__(folder)
         self.files = os.path.join(self.folder, 'files')
         os.makedirs(self.files, exist_ok=True)
@@ -167,7 +167,7 @@ class Nginx(Server):
             stream.write(f'''daemon off; worker_processes 1; master_process off; pid {self.folder}/pid; error_log stderr;
 events {{ worker_connections 512; }}
 http {{ log_format plain '$request_method $uri $status $http_range $http_if_none_match'; access_log {self.access} plain; client_body_temp_path {self.folder}/t1; proxy_temp_path {self.folder}/t2;
-        fastcgi_temp_path {self.folder}/t3; uwsgi_temp_path {self.folder}/t4; scgi_temp_path {self.folder}/t5; default_type application/octet-stream;
+        fastcgi_temp_path {self.folder}/t3; uwsgi_temp_path {self.folder}/t4; scgi_temp_path {self.folder}/t5; default_type application/octet-stream; {around}
         server {{ {listen} root {self.files}; {extra} }} }}
 ''')
 

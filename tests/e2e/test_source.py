@@ -1,13 +1,15 @@
 """http(s) from a real nginx, and file:// below configured roots."""
+import concurrent.futures
 import gzip
 import os
+import re
 import subprocess
 
 import pytest
 
 from content import COMPONENT, gz, tar, tar_link, wasm, zst
 from e2e_images import body_of, hexes, unique
-from e2e_servers import Nginx
+from e2e_servers import NGINX, Nginx
 
 
 def name_of(suffix):
@@ -40,6 +42,22 @@ def test_http_refusals(daemon, nginx):
     too_deep = gz(gz(gz(gz(module))))
     assert daemon.get(nginx.put(name_of('.gz'), too_deep)).status in (400, 413, 422)
     assert daemon.get(nginx.put(name_of('.gz'), gzip.compress(bytes(64 << 20), 9))).code in ('too_large', 'not_wasm')
+
+
+@pytest.mark.skipif(not NGINX, reason='nginx is not installed')
+@pytest.mark.parametrize('status', [429, 503])
+def test_a_server_that_limits(make_daemon, start_server, status):
+    """nginx with limit_req, which names no time, and six files at once by the default retries: each comes, for they wait for the server together."""
+    limited = start_server(Nginx, around='limit_req_zone $binary_remote_addr zone=all:1m rate=2r/s;', extra=f'limit_req zone=all; limit_req_status {status};')
+    daemon = make_daemon(pull={'retries': 3})
+    modules = [wasm(unique('limited')) for _ in range(6)]
+    urls = [limited.put(name_of('.wasm'), module) for module in modules]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        got = list(pool.map(lambda url: daemon.get(url, timeout='2m'), urls))
+    assert [answer.status for answer in got] == [200] * 6, [answer.body for answer in got if answer.status != 200]
+    assert [answer.json['sha256'] for answer in got] == [hexes(module) for module in modules]
+    waits = re.search(r'^wasmcached_fetch_waits_total (\d+)$', daemon.ask('GET', '/metrics', to='admin').body.decode(), re.M)
+    assert waits and int(waits[1]) >= 1
 
 
 def test_http_policies_and_etag(daemon, nginx):

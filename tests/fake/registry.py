@@ -26,6 +26,7 @@ Steering (on any port, not logged):
     POST /_reset          forget everything: log, counters, tokens, moved tags, outages
     POST /_set?repo=R&tag=T[&module=NAME]   move tag T of R to a raw image of another module (NAME, default: a new one each time)
     POST /_set?down=1|0                     every new connection and request is refused by RST (except steering); 0 ends it
+    POST /_set?rate=N[&after=S][&code=503]  the main port serves N requests in any second, others get 429 (or `code`) with Retry-After S; -1 ends it
     POST /_set?repo=R&status=503|0          every request of R gets this status; 0 ends it
     POST /_sign?repo=R&tag=T&key=NAME&form=simple|bundle   signs what T means with the key of that name; the answer has its PEM
     POST /_set?repo=R&page=1                every request of R is led to a login page, which is 200
@@ -89,6 +90,9 @@ class Front:
         if world.down:
             connection.reset()
         world.note(request)
+        if request.port == world.main_port and world.is_over_rate():
+            code, after = world.rate["code"], world.rate["after"]
+            return connection.reply(code, {"errors": [{"code": "TOOMANYREQUESTS", "message": "slower"}]}, [("Retry-After", after)] if after else [])
         if request.path in world.paths:
             return world.paths[request.path](connection)
         if request.path in ("/v2", "/v2/"):
@@ -172,6 +176,9 @@ class Front:
             return connection.reply(200, self.describe(world.repo(name, build)))
         if request.path == "/_set" and "down" in query:
             world.down = query["down"] == "1"
+            return connection.reply(200, {})
+        if request.path == "/_set" and "rate" in query:
+            world.set_rate(int(query["rate"]), query.get("after"), int(query.get("code", 429)))
             return connection.reply(200, {})
         if request.path == "/_set" and build and "status" in query:
             world.statuses[name] = int(query["status"])

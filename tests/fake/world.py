@@ -1,5 +1,6 @@
 """world: repositories in memory, the table of modes, and the log of requests."""
 import threading
+import time
 from content import DOCKER_CONFIG, DOCKER_MANIFEST, DOCKER_TAR_GZIP, OCI_CONFIG, OCI_MANIFEST, OCI_TAR, WASME_CONFIG, WASME_LAYER
 from content import container_config, descriptor, encode, gz, image, sha256, tar, wasm
 
@@ -82,7 +83,24 @@ class World:
         with self.lock:
             self.repos, self.log, self.tokens, self.files, self.down = {}, [], {}, {}, False
             self.paths = {}          # path -> handler(connection), made by modes
+            self.rate = None         # by /_set
             self.statuses = {}       # repo -> status that it answers always, by /_set
+
+    def set_rate(self, number, after, code):
+        with self.lock:
+            self.rate = None if number < 0 else {"number": number, "after": after, "code": code, "served": []}
+
+    def is_over_rate(self):
+        """Is this request one too many of the last second; else it counts."""
+        with self.lock:
+            if not self.rate:
+                return False
+            now = time.monotonic()
+            self.rate["served"] = [at for at in self.rate["served"] if at > now - 1]
+            if len(self.rate["served"]) >= self.rate["number"]:
+                return True
+            self.rate["served"].append(now)
+            return False
 
     def url(self, path, port=None, scheme="http"):
         return f"{scheme}://127.0.0.1:{port or self.main_port}{path}"

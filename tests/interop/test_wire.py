@@ -245,14 +245,14 @@ def test_the_daemon_ends_at_once_in_the_middle_of_a_pull(tmp_path, modules, regi
 
 
 def test_many_modules_at_once_from_a_registry_that_limits(tmp_path, modules, start, daemon):
-    """Six images, two requests each (what one repository has shown is no other's, so equal layers are asked for again), two requests a second: all arrive within the callers' 30 s, if each may try
-    again as often as it takes until it is its turn."""
+    """Six images, two requests each (what one repository has shown is no other's, so equal layers are asked for again), two requests a second: all arrive within the callers' 30 s, for they
+    wait together and go one after another."""
     first = peers.olareg(tmp_path)
     for number in range(6):
         oras_variant(tmp_path, f'{first.host}/interop/limited{number}:v1', modules['small2' if number % 2 else 'small'])
     first.stop()
     server = start(peers.olareg, tmp_path, '--rate-limit', '2')
-    agent = daemon('pull: {retries: 10}\n')
+    agent = daemon()
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda number: agent.get(f'{server.host}/interop/limited{number}:v1'), range(6)))
     assert [answer.status for answer in answers] == [200] * 6, [answer for answer in answers if answer.status != 200]
