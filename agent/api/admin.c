@@ -214,6 +214,16 @@ void api_handle_inspect(struct api_call *call)
                 api_call_fail(call, &err);
 }
 
+static void act_manifest(struct modules *modules, const struct digest *sha256, struct api_ask *ask)
+{
+        module_manifest(modules, sha256, api_ask_done, ask);
+}
+
+void api_handle_manifest(struct api_call *call)
+{
+        on_digest(call, act_manifest);
+}
+
 /* O_NONBLOCK, so that a FIFO cannot stop the loop. */
 static bool import_open(const char *path, int *ret_fd, struct error *err)
 {
@@ -245,7 +255,7 @@ static bool import_read_digest(const struct value *body, const char *name, struc
 
 void api_handle_import(struct api_call *call)
 {
-        static const char *const MEMBERS[] = { "url", "path", "digest", "index", NULL };
+        static const char *const MEMBERS[] = { "url", "path", "digest", "index", "manifest", NULL };
         CLEANUP(value_free) struct value *body = NULL;
         struct error err = { 0 };
         const char *url = NULL, *path = NULL;
@@ -256,7 +266,8 @@ void api_handle_import(struct api_call *call)
         bool is_right = value_read_text(body, "url", ERROR_BAD_REQUEST, &url, &err) && value_read_text(body, "path", ERROR_BAD_REQUEST, &path, &err);
         if (is_right && (!url || !path))
                 is_right = refuse(&err, ERROR_BAD_REQUEST, "%s: missing; both url and path are needed", url ? "path" : "url");
-        is_right = is_right && import_read_digest(body, "digest", &origin.manifest, &err) && import_read_digest(body, "index", &origin.top, &err);
+        is_right = is_right && import_read_digest(body, "digest", &origin.manifest, &err) && import_read_digest(body, "index", &origin.top, &err) &&
+                   value_read_text(body, "manifest", ERROR_BAD_REQUEST, &origin.document, &err);
         if (is_right && import_open(path, &fd, &err))
                 module_import(call->api->options.modules, url, &origin, fd, api_ask_done, work_start(call));
         else

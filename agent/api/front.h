@@ -211,6 +211,7 @@ void api_handle_explain_query(struct api_call *call);
 void api_handle_explain(struct api_call *call);
 void api_handle_status(struct api_call *call);
 void api_handle_inspect(struct api_call *call);
+void api_handle_manifest(struct api_call *call);
 void api_handle_import(struct api_call *call);
 void api_handle_plugins(struct api_call *call);
 void api_handle_resources(struct api_call *call);

@@ -76,6 +76,7 @@ static const char SCHEMAS[] =
         "        path: {type: string, description: 'Absolute; a regular file that the daemon opens'}\n"
         "        digest: {type: string, description: 'Of the image manifest that it came from, so that a request that pins it is a hit'}\n"
         "        index: {type: string, description: 'Of the index that led to that manifest'}\n"
+        "        manifest: {type: string, description: 'The text of that manifest, which must have the digest'}\n"
         "    Reload: {type: object, properties: {applied: {type: array, items: {type: string}}, needsRestart: {type: array, items: {type: string}}}}\n"
         "    Explanation:\n"
         "      type: object\n"

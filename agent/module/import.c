@@ -114,6 +114,14 @@ static bool origin_find(const struct module_want *want, const struct module_orig
                 origin.top = origin.manifest;
         if (digest_is_set(&want->pin) && !digest_equal(&want->pin, &origin.manifest) && !digest_equal(&want->pin, &origin.top))
                 return refuse(err, ERROR_CHECKSUM_MISMATCH, "%s: the digest in the name is not that of the image that is to be imported", want->name);
+        if (origin.document) {
+                CLEANUP(hasher_free) struct hasher *hasher = hasher_new(origin.manifest.algorithm);
+                struct digest found;
+                hasher_update(hasher, origin.document, strlen(origin.document));
+                hasher_finish(hasher, &found);
+                if (!digest_is_set(&origin.manifest) || !digest_equal(&found, &origin.manifest))
+                        return refuse(err, ERROR_CHECKSUM_MISMATCH, "%s: the manifest that was given does not have the digest of the image", want->name);
+        }
         *ret_origin = origin;
         return true;
 }
@@ -139,6 +147,7 @@ void module_import(struct modules *modules, const char *url, const struct module
         import->pull.namespace = string_copy("");
         import->pull.top = origin.top;
         import->pull.manifest_digest = origin.manifest;
+        import->pull.document = string_copy(origin.document);
         import->pull.wants_image_row = digest_is_set(&origin.manifest);
         task_start(modules, &import->task, import_run, import_done);
 }

@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "modules.h"
 
@@ -116,6 +117,50 @@ static void put_leases(struct json_writer *writer, const struct entry *entry)
                         json_close_map(writer);
                 }
         json_close_list(writer);
+}
+
+/* ---- the manifest of an image, which is not kept in memory */
+
+struct manifest_job { struct task task; struct digest manifest; struct buffer text; bool is_done; struct error err; module_done done; void *arg; };
+
+static void manifest_run(struct job *job)
+{
+        ON_WORKER();
+        struct manifest_job *load = CONTAINER_OF(job, struct manifest_job, task.job);
+        load->is_done = store_load_document(load->task.modules->store, &load->manifest, &load->text, &load->err) &&
+                        (load->text.used > 0 || refuse(&load->err, ERROR_NOT_FOUND, "the image was imported without its manifest"));
+}
+
+static void manifest_done(struct job *job)
+{
+        struct manifest_job *load = CONTAINER_OF(job, struct manifest_job, task.job);
+        struct modules *modules = load->task.modules;
+        CLEANUP(buffer_fini) struct buffer json = { 0 };
+        struct json_writer writer = { .out = &json };
+        if (load->is_done) {
+                json_open_map(&writer, NULL);
+                put_digest(&writer, "digest", &load->manifest);
+                json_put_text(&writer, "manifest", load->text.data);
+                json_close_map(&writer);
+        }
+        load->done(load->arg, load->is_done ? json.data : NULL, load->is_done ? NULL : &load->err);
+        buffer_fini(&load->text);
+        free(load);
+        task_end(modules);
+}
+
+void module_manifest(struct modules *modules, const struct digest *manifest, module_done done, void *arg)
+{
+        ON_LOOP();
+        struct error err;
+        if (modules->is_closing) {
+                refuse(&err, ERROR_BUSY, "the daemon is stopping");
+                done(arg, NULL, &err);
+                return;
+        }
+        struct manifest_job *load = memory_new(1, sizeof *load);
+        *load = (struct manifest_job){ .manifest = *manifest, .text.limit = MANIFEST_BYTES_MAX, .done = done, .arg = arg };
+        task_start(modules, &load->task, manifest_run, manifest_done);
 }
 
 bool module_inspect(struct modules *modules, const struct digest *sha256, struct json_writer *writer, struct error *err)

@@ -86,8 +86,10 @@ void module_explain(struct modules *modules, struct module_want *want, const str
 /* Dry run of the want's verificationKey, with the source's signatures as they are now; nothing is kept. {"verdict": "verified|refused", "code", "detail", "signatures"}.
    file:// is not confined to roots here: the caller is an operator. */
 void module_try_key(struct modules *modules, struct module_want *want, const struct module_caller *caller, module_done done, void *arg);
+/* The text of an image's manifest, as it came: {"digest", "manifest"}. ERROR_NOT_FOUND: no image with that digest is here, or it was imported without its manifest. */
+void module_manifest(struct modules *modules, const struct digest *manifest, module_done done, void *arg);
 /* Adds a module file with the name it shall have: an OCI image or url. `fd` is a regular file (taken), JSON answers {"sha256", …}. Grants kind "import". */
-struct module_origin { struct digest manifest, top; };      /* the operator's word for its image and the index above; unset = not known. Only of oci names */
+struct module_origin { struct digest manifest, top; const char *document; };     /* the operator's word for its image and the index above; unset = not known. Only of oci names */
 void module_import(struct modules *modules, const char *url, const struct module_origin *origin_or_null, int fd, module_done done, void *arg);
 
 /* ---- life ---- */

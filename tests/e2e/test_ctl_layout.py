@@ -209,6 +209,46 @@ def test_export_is_what_import_takes_and_always_the_same(peer, tmp_path):
     assert taken == [(URL, MODULE, 0o700)] * 2
 
 
+def original(folder, **change):
+    """A layout as export makes it of an image whose manifest is there too; `change` spoils it."""
+    folder.mkdir(exist_ok=True)
+    kind, data = change.get('layer', (RAW, MODULE))
+    origin = image(folder, (kind, data))
+    annotations = {'wasmcached.source.digest': origin['digest']}
+    made = json.loads((folder / 'blobs/sha256' / image(folder, (RAW, MODULE))['digest'][7:]).read_text())
+    layout(folder, named(blob(folder, {**made, 'annotations': annotations}), change.get('name', URL)))
+    path = folder / 'blobs/sha256' / origin['digest'][7:]
+    if 'bytes' in change:
+        path.write_bytes(change['bytes'] or path.read_bytes() + b' ')
+    if change.get('absent'):
+        path.unlink()
+    return origin['digest'], path
+
+
+@pytest.mark.parametrize('change, is_proved', [
+    ({}, True), ({'layer': (RAW, MODULE + b'\0\1\0')}, False), ({'layer': (TAR, tar(('plugin.wasm', MODULE)))}, False), ({'layer': (TAR, MODULE)}, False), ({'absent': True}, False),
+    ({'bytes': b'{}'}, False), ({'bytes': None}, False), ({'bytes': b''}, False)])
+def test_import_takes_the_digest_that_is_proved(peer, tmp_path, change, is_proved):
+    requests, server = [], None
+    digest, path = original(tmp_path / 'l', **change)
+    server = peer(asked(requests))
+    assert ctl(server, 'import', tmp_path / 'l').returncode == 0
+    assert (requests[0]['digest'] == digest) == is_proved and 'index' not in requests[0]
+    assert hashlib.sha256(requests[0]['manifest'].encode()).hexdigest() == requests[0]['digest'][7:]
+    pinned = f'r.example/a@{digest}'
+    assert ctl(server, 'import', tmp_path / 'l', '--url', pinned).returncode == 0         # the operator's own word
+    assert (requests[1]['url'], requests[1]['digest'], 'manifest' in requests[1]) == (pinned, digest, is_proved)
+
+
+@pytest.mark.parametrize('change', [{'layer': (TAR, tar(('plugin.wasm', MODULE)))}, {'absent': True}])
+def test_import_of_a_pinned_name_that_nothing_proves(peer, tmp_path, change):
+    requests = []
+    digest, _ = original(tmp_path / 'l', **change)
+    original(tmp_path / 'l', **change, name=f'r.example/a@{digest}')
+    ran = ctl(peer(asked(requests)), 'import', tmp_path / 'l')
+    assert ran.returncode == 1 and requests == [] and 'checksum_mismatch' in ran.stderr and f'--url r.example/a@{digest}' in ran.stderr
+
+
 @pytest.mark.parametrize('content', [MODULE + b'x', MODULE[:-1], MODULE[:-1] + b'x'])
 @pytest.mark.parametrize('target', ['out.tar', 'out'])
 def test_export_of_other_bytes_leaves_nothing(peer, tmp_path, content, target):

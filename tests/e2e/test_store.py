@@ -210,6 +210,36 @@ def test_export_and_import(make_daemon, registry, tmp_path, suffix, kind):
     assert other.good(url)['source'] == 'cache' and len(registry.requests()) == asked
 
 
+@pytest.mark.parametrize('by_tag', [True, False])
+@pytest.mark.parametrize('kind', ['good-raw', 'good-oci', 'good-index'])
+def test_export_and_import_of_a_pinned_image(make_daemon, registry, tmp_path, kind, by_tag):
+    """A node without a registry is asked by digest too: a raw layer proves it by the manifest that lies beside, over two exports; a packed one cannot, and needs the operator's word."""
+    daemon, other, third = make_daemon(), make_daemon(), make_daemon()
+    made = layout(kind).push(registry)
+    tagged = registry.ref(made.name)
+    pinned = f"{registry.host}/{made.name}@{made.tags['v1']}"
+    got = daemon.good(pinned)
+    daemon.good(tagged)
+    told = json.loads(daemon.ctl_good('export', tagged if by_tag else pinned, tmp_path / 'out', '-o', 'json'))
+    assert told == {'sha256': got['sha256'], 'url': tagged if by_tag else pinned, 'path': str(tmp_path / 'out')}
+    asked = len(registry.requests())
+    if kind == 'good-raw':
+        other.ctl_good('import', tmp_path / 'out')
+        other.ctl_good('export', tagged if by_tag else pinned, tmp_path / 'again.tar')
+        third.ctl_good('import', tmp_path / 'again.tar')
+    else:
+        if not by_tag:
+            ran = other.ctl('import', tmp_path / 'out')
+            assert ran.returncode == 1 and 'checksum_mismatch' in ran.stderr and f'--url {pinned}' in ran.stderr
+        for each in (other, third):
+            each.ctl_good('import', tmp_path / 'out', '--url', pinned)
+    for each in (other, third):
+        each.restart()
+        module = each.good(pinned)
+        assert (module['source'], module['sha256'], module['digest']) == ('cache', got['sha256'], got['digest'])
+    assert len(registry.requests()) == asked
+
+
 def test_import_refusals(daemon, tmp_path):
     assert daemon.ctl('import', tmp_path / 'absent').returncode == 1
     (tmp_path / 'empty').mkdir()

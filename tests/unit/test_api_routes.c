@@ -328,11 +328,19 @@ void module_explain(struct modules *modules, struct module_want *want, const str
         (void)caller;
         work(want->url, done, arg);
 }
+void module_manifest(struct modules *modules, const struct digest *manifest, module_done done, void *arg)
+{
+        char text[DIGEST_TEXT_BYTES];
+        (void)modules;
+        digest_format(manifest, text);
+        work(text, done, arg);
+}
 void module_import(struct modules *modules, const char *url, const struct module_origin *origin_or_null, int fd, module_done done, void *arg)
 {
         (void)modules;
         assert_int_equal(digest_is_set(&origin_or_null->manifest), strcmp(url, "from") == 0);
         assert_int_equal(digest_is_set(&origin_or_null->top), strcmp(url, "from") == 0);
+        assert_int_equal(origin_or_null->document != NULL, strcmp(url, "from") == 0);
         assert_int_equal(close(fd), 0);
         work(url, done, arg);
 }
@@ -537,6 +545,9 @@ static const struct { struct api_listener *listener; const char *method, *path, 
         { &admin, "GET", "/v1/inspect", "", { 0 }, { { "name", "here" } }, 200, "{}" },
         { &admin, "GET", "/v1/inspect", "", { 0 }, { { "name", "gone" } }, 404, "no gone" },
         { &admin, "GET", "/v1/inspect", "", { 0 }, { { 0 } }, 400, "name" },
+        { &admin, "GET", "/v1/manifests/" SHA, "", { 0 }, { { 0 } }, 200, "done" }, { &admin, "GET", "/v1/manifests/x", "", { 0 }, { { 0 } }, 400, "64" },
+        { &agent, "GET", "/v1/manifests/" SHA, "", { 0 }, { { 0 } }, 403, "operators" },
+        { &admin, "POST", "/v1/import", "{\"url\":\"u\",\"path\":\"/proc/self/cmdline\",\"manifest\":1}", { 0 }, { { 0 } }, 400, "manifest" },
         { &admin, "POST", "/v1/import", "{\"url\":\"u\"}", { 0 }, { { 0 } }, 400, "path: missing" },
         { &admin, "POST", "/v1/import", "{\"path\":\"/x\"}", { 0 }, { { 0 } }, 400, "url: missing" },
         { &admin, "POST", "/v1/import", "{\"url\":\"u\",\"path\":\"x\"}", { 0 }, { { 0 } }, 400, "not absolute" },
@@ -545,7 +556,7 @@ static const struct { struct api_listener *listener; const char *method, *path, 
         { &admin, "POST", "/v1/import", "{\"url\":\"u\",\"path\":\"/proc/self/cmdline\"}", { 0 }, { { 0 } }, 200, "done" },
         { &admin, "POST", "/v1/import", "{\"url\":\"u\",\"path\":\"/proc/self/cmdline\",\"digest\":\"sha256:abc\"}", { 0 }, { { 0 } }, 400, "digest: " },
         { &admin, "POST", "/v1/import", "{\"url\":\"u\",\"path\":\"/proc/self/cmdline\",\"index\":7}", { 0 }, { { 0 } }, 400, "index" },
-        { &admin, "POST", "/v1/import", "{\"url\":\"from\",\"path\":\"/proc/self/cmdline\",\"digest\":\"sha256:" SHA "\",\"index\":\"sha256:" SHA "\"}", { 0 }, { { 0 } },
+        { &admin, "POST", "/v1/import", "{\"url\":\"from\",\"path\":\"/proc/self/cmdline\",\"digest\":\"sha256:" SHA "\",\"index\":\"sha256:" SHA "\",\"manifest\":\"{}\"}", { 0 }, { { 0 } },
           200, "done" },
 };
 

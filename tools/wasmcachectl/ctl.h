@@ -132,7 +132,7 @@ bool layout_commit(struct layout_writer *writer, struct error *err);            
 void layout_discard(struct layout_writer **writer);                                              /* frees; removes what was not committed */
 
 /* image.c: the images of a layout. */
-struct image { char *url, *digest, *index; };     /* digest of the manifest, and of the outermost index that led there, or NULL */
+struct image { char *url, *digest, *index, *manifest; };  /* digest of the manifest, and of the outermost index that led there, or NULL; the manifest's text, or NULL */
 /* Each image of index.json and its nested indexes with a Wasm layer: its verified module in `fd` (a regular file, position 0). */
 typedef bool (*image_found)(void *arg, const struct image *image, int fd, struct error *err);
 bool image_each(struct layout *layout, const char *url_given, const char *folder, image_found found, void *arg, struct error *err);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include "ctl.h"
 
-enum { DOCUMENT_MAX_BYTES = 4 << 20, LAYER_MAX_BYTES = 256 << 20, DEPTH_MAX = 3, CHILDREN_MAX = 1000, LAYERS_MAX = 128 };
+enum { DOCUMENT_MAX_BYTES = 4 << 20, LAYER_MAX_BYTES = 256 << 20, DEPTH_MAX = 3, CHILDREN_MAX = 1000, LAYERS_MAX = 128, NAME_BYTES = DIGEST_TEXT_BYTES + 16 };
 
 static const char ref_name[] = "org.opencontainers.image.ref.name", containerd_name[] = "io.containerd.image.name";
 
@@ -32,13 +32,20 @@ static bool blob_write(struct sink *sink, const void *bytes, size_t size_bytes, 
         return fs_write_all(blob->fd, bytes, size_bytes) || refuse_errno(err, ERROR_INTERNAL, errno, "writing a temporary file");
 }
 
+static void blob_format_name(const struct digest *digest, char ret_name[NAME_BYTES])
+{
+        char hex[DIGEST_TEXT_BYTES];
+        digest_format_hex(digest, hex);
+        snprintf(ret_name, NAME_BYTES, "blobs/%s/%s", digest->algorithm == DIGEST_SHA512 ? "sha512" : "sha256", hex);
+}
+
 /* Into `buffer`, or into `fd` if that is NULL. */
 static bool blob_read(struct layout *layout, const struct value *descriptor, uint64_t limit_bytes, struct buffer *buffer, int fd, struct error *err)
 {
         const char *text = text_member(descriptor, "digest");
         const struct value *size = value_get_member(descriptor, "size");
         struct digest wanted, found;
-        char name[DIGEST_TEXT_BYTES + 16], hex[DIGEST_TEXT_BYTES];
+        char name[NAME_BYTES];
 
         if (!text || value_get_kind(size) != VALUE_INT || value_get_int(size) < 0)
                 return refuse(err, ERROR_BAD_REQUEST, "a descriptor without digest or size");
@@ -47,8 +54,7 @@ static bool blob_read(struct layout *layout, const struct value *descriptor, uin
         if ((uint64_t)value_get_int(size) > limit_bytes)
                 return refuse(err, ERROR_TOO_LARGE, "%s has %lld bytes, at most %llu are taken", text, (long long)value_get_int(size), (unsigned long long)limit_bytes);
 
-        digest_format_hex(&wanted, hex);
-        snprintf(name, sizeof name, "blobs/%s/%s", wanted.algorithm == DIGEST_SHA512 ? "sha512" : "sha256", hex);
+        blob_format_name(&wanted, name);
         CLEANUP(hasher_free) struct hasher *hasher = hasher_new(wanted.algorithm);
         struct blob_sink sink = { .sink.write = blob_write, .hasher = hasher, .buffer = buffer, .fd = fd };
         if (!layout_read(layout, name, (uint64_t)value_get_int(size), &sink.sink, err))
@@ -159,6 +165,57 @@ static bool image_take(struct import_walk *walk, const struct value *manifest, c
         return module_check(module_fd, err) && walk->found(walk->arg, image, module_fd, err);
 }
 
+/* ---- what an export was made from ---- */
+
+/* Is the manifest with this digest in the layout too, and does it name the same raw layer: then the module is surely that image's. */
+static bool original_prove(struct import_walk *walk, const struct value *manifest, const struct digest *digest, struct buffer *ret_text)
+{
+        char name[NAME_BYTES];
+        const struct value *layer = NULL, *original_layer = NULL;
+        bool is_raw = false, is_original_raw = false;
+        struct error ignored;
+        struct digest found;
+        CLEANUP(value_free) struct value *original = NULL;
+        CLEANUP(hasher_free) struct hasher *hasher = hasher_new(digest->algorithm);
+        struct blob_sink sink = { .sink.write = blob_write, .hasher = hasher, .buffer = ret_text };
+
+        blob_format_name(digest, name);
+        if (!layout_read(walk->layout, name, DOCUMENT_MAX_BYTES, &sink.sink, &ignored))
+                return false;
+        hasher_finish(hasher, &found);
+        return digest_equal(&found, digest) && json_parse(ret_text->data ? ret_text->data : "", ret_text->used, ERROR_BAD_REQUEST, &original, &ignored) &&
+               layer_choose(manifest, &layer, &is_raw, &ignored) && layer_choose(original, &original_layer, &is_original_raw, &ignored) && is_raw && is_original_raw &&
+               text_member(layer, "digest") && string_equal(text_member(layer, "digest"), text_member(original_layer, "digest"));
+}
+
+/* Our own exports are images of their own; requests pin the digest of what they were made from. That is taken if it is proved, or if the operator has typed it;
+   that of an index, which is not kept, by the operator alone. */
+static bool original_find(struct import_walk *walk, const struct value *manifest, struct image *image, struct error *err)
+{
+        const struct value *annotations = value_get_member(manifest, "annotations");
+        const char *text = text_member(annotations, "wasmcached.source.digest"), *index = text_member(annotations, "wasmcached.source.index"), *pinned = strchr(image->url, '@');
+        struct digest digest;
+        struct error ignored;
+        CLEANUP(buffer_fini) struct buffer original = { .limit = DOCUMENT_MAX_BYTES };
+
+        if (!text || !digest_parse(text, strlen(text), ERROR_BAD_REQUEST, &digest, &ignored))
+                return true;
+        bool is_proved = original_prove(walk, manifest, &digest, &original), is_pinned = pinned && strcmp(pinned + 1, text) == 0;
+        bool is_index_pinned = pinned && index && strcmp(pinned + 1, index) == 0;
+        if (!is_proved && !is_pinned && !is_index_pinned)
+                return true;
+        if (((is_pinned && !is_proved) || is_index_pinned) && !walk->url_given)
+                return refuse(err, ERROR_CHECKSUM_MISMATCH, "the layout cannot prove that its module is the one of %s; if you trust the layout, say so with --url %s", pinned + 1,
+                              image->url);
+        free(image->digest);
+        image->digest = string_copy(text);
+        free(image->index);
+        image->index = is_index_pinned ? string_copy(index) : NULL;
+        free(image->manifest);
+        image->manifest = is_proved ? buffer_take(&original) : NULL;
+        return true;
+}
+
 /* ---- the walk ---- */
 static bool manifest_is_index(const struct value *document, const char *type)
 {
@@ -196,13 +253,14 @@ static bool descriptor_walk(struct import_walk *walk, const struct value *descri
         const char *url = walk->url_given ? walk->url_given : name;
         if (!url || !strchr(url, '/'))
                 return refuse(err, ERROR_BAD_URL, "the layout names the image \"%s\", which says no registry and repository; give the name with --url", url ? url : "");
-        struct image image = { string_copy(url), string_copy(text_member(descriptor, "digest")), string_copy(walk->index) };
-        bool done = image_take(walk, document, &image, err);
+        struct image image = { string_copy(url), string_copy(text_member(descriptor, "digest")), string_copy(walk->index), string_copy_bytes(text.data, text.used) };
+        bool done = original_find(walk, document, &image, err) && image_take(walk, document, &image, err);
         if (!done)
                 refuse_within(err, "%s (%s)", image.url, image.digest);
         free(image.url);
         free(image.digest);
         free(image.index);
+        free(image.manifest);
         return done;
 }
 

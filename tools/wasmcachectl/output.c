@@ -59,7 +59,11 @@ static void put_text(const char *text, bool for_people)
 
 static bool key_means_bytes(const char *key)
 {
-        return key && (strcmp(key, "size") == 0 || strcmp(key, "bytes") == 0 || strcmp(key, "budget") == 0 || string_ends_with(key, "Bytes") || string_ends_with(key, "_bytes"));
+        static const char *const keys[] = { "size", "bytes", "budget", "used" };
+        for (size_t i = 0; key && i < COUNT_OF(keys); i++)
+                if (strcmp(key, keys[i]) == 0)
+                        return true;
+        return key && (string_ends_with(key, "Bytes") || string_ends_with(key, "_bytes"));
 }
 
 static void put_scalar(const struct value *value, const char *key, bool for_people)

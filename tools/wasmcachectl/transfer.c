@@ -14,6 +14,9 @@
 #include <unistd.h>
 #include "ctl.h"
 
+/* A larger one is not kept: the body of a request has at most 1 MiB. */
+enum { MANIFEST_MAX_BYTES = 256 << 10 };
+
 /* ---- import ---- */
 struct importer { struct ctl *ctl; struct scratch scratch; unsigned count; int result; };
 
@@ -34,6 +37,8 @@ static bool import_one(void *arg, const struct image *image, int fd, struct erro
                 json_put_text(&writer, "digest", image->digest);
         if (image->index)
                 json_put_text(&writer, "index", image->index);
+        if (image->manifest && strlen(image->manifest) <= MANIFEST_MAX_BYTES)
+                json_put_text(&writer, "manifest", image->manifest);
         json_close_map(&writer);
         importer->result = daemon_ask(importer->ctl, "POST", "/v1/import", body.data, &answer);
         if (importer->result != WASMCACHE_OK)
@@ -92,8 +97,8 @@ static void descriptor_put(struct json_writer *writer, const char *key, const ch
         json_put_int(writer, "size", (int64_t)size_bytes);
 }
 
-/* What is exported, and under which name. */
-struct subject { const char *sha256, *url, *original; uint64_t size_bytes; };
+/* What is exported, and under which name; the manifest it came with: its digest, that of the index above, its text, each NULL where not known. */
+struct subject { const char *sha256, *url, *original, *index, *manifest; uint64_t size_bytes; };
 
 static void manifest_write(const struct subject *subject, const char *config_digest, struct buffer *out)
 {
@@ -116,6 +121,8 @@ static void manifest_write(const struct subject *subject, const char *config_dig
         json_put_text(&writer, "wasmcached.source.url", subject->url);
         if (subject->original)
                 json_put_text(&writer, "wasmcached.source.digest", subject->original);
+        if (subject->index)
+                json_put_text(&writer, "wasmcached.source.index", subject->index);
         json_close_map(&writer);
         json_close_map(&writer);
 }
@@ -142,12 +149,14 @@ static void index_write(const struct subject *subject, const char *manifest_dige
 static bool documents_put(struct layout_writer *writer, const struct subject *subject, struct error *err)
 {
         CLEANUP(buffer_fini) struct buffer manifest = { 0 }, index = { 0 };
-        char digest[DIGEST_TEXT_BYTES];
+        char digest[DIGEST_TEXT_BYTES], original[DIGEST_TEXT_BYTES];
 
         if (!document_put(writer, "oci-layout", layout_text, err) || !blob_put(writer, config_text, digest, err))
                 return false;
         manifest_write(subject, digest, &manifest);
         if (!blob_put(writer, manifest.data, digest, err))
+                return false;
+        if (subject->manifest && !string_equal(subject->original, digest) && !blob_put(writer, subject->manifest, original, err))
                 return false;
         index_write(subject, digest, manifest.used, &index);
         return document_put(writer, "index.json", index.data, err);
@@ -199,24 +208,89 @@ static const char *subject_url(const struct ctl *ctl, const struct value *object
         return value_get_count(urls) > 0 ? value_get_text(value_get_item(urls, 0)) : text_member(object, "url");
 }
 
+/* The manifest that the module came with, by which an import can prove its digest; NULL where the daemon does not have it. */
+static char *manifest_fetch(struct ctl *ctl, const char *digest)
+{
+        struct wasmcache_error ignored;
+        struct error problem;
+        struct digest found;
+        char hex[DIGEST_TEXT_BYTES];
+        CLEANUP(cleanup_free) char *body = NULL;
+        CLEANUP(value_free) struct value *answer = NULL;
+        size_t size = 0;
+
+        if (!digest || !string_starts_with(digest, "sha256:"))
+                return NULL;
+        CLEANUP(cleanup_free) char *path = string_format("/v1/manifests/%s", digest + strlen("sha256:"));
+        if (wasmcache_call(ctl->cache, "GET", path, NULL, NULL, &body, &size, &ignored) != WASMCACHE_OK || !json_parse(body, size, ERROR_UPSTREAM_ERROR, &answer, &problem))
+                return NULL;
+        const char *manifest = text_member(answer, "manifest");
+        if (!manifest)
+                return NULL;
+        digest_sha256(manifest, strlen(manifest), &found);
+        digest_format_hex(&found, hex);
+        return string_equal(hex, digest + strlen("sha256:")) ? string_copy(manifest) : NULL;
+}
+
+/* The image that a digest in the name means, else the one that the daemon names first; and the index above it. */
+static void subject_find_image(struct subject *subject, const struct value *known)
+{
+        const struct value *images = value_get_member(known, "images");
+        const char *pinned = strchr(subject->url, '@');
+
+        if (pinned)
+                subject->original = pinned + 1;
+        for (size_t i = 0; subject->original && i < value_get_count(images); i++) {
+                const struct value *image = value_get_item(images, i);
+                const char *manifest = text_member(image, "manifest"), *top = text_member(image, "top");
+                if (!manifest || !top || (!string_equal(manifest, subject->original) && !string_equal(top, subject->original)))
+                        continue;
+                subject->original = manifest;
+                subject->index = string_equal(top, manifest) ? NULL : top;
+                return;
+        }
+}
+
+static void exported_tell(struct ctl *ctl, const struct subject *subject)
+{
+        CLEANUP(buffer_fini) struct buffer text = { 0 };
+        CLEANUP(value_free) struct value *told = NULL;
+        struct json_writer writer = { .out = &text };
+        struct error ignored;
+
+        json_open_map(&writer, NULL);
+        json_put_text(&writer, "sha256", subject->sha256);
+        json_put_text(&writer, "url", subject->url);
+        json_put_text(&writer, "path", ctl->arguments[1]);
+        json_close_map(&writer);
+        if (json_parse(text.data, text.used, ERROR_INTERNAL, &told, &ignored))
+                output_value(ctl, told);
+}
+
 int command_export(struct ctl *ctl)
 {
-        CLEANUP(value_free) struct value *object = NULL;
+        CLEANUP(value_free) struct value *object = NULL, *known = NULL;
+        CLEANUP(cleanup_free) char *manifest = NULL;
         CLEANUP(layout_discard) struct layout_writer *writer = NULL;
-        char sha256[DIGEST_HEX_BYTES];
+        char sha256[DIGEST_HEX_BYTES] = "";
         struct error err = { 0 };
 
         int result = daemon_resolve(ctl, ctl->arguments[0], sha256);
         CLEANUP(cleanup_free) char *path = string_format("/v1/modules/%s", result == WASMCACHE_OK ? sha256 : "");
         if (result == WASMCACHE_OK)
                 result = daemon_ask(ctl, "GET", path, NULL, &object);
+        CLEANUP(cleanup_free) char *inspect = string_format("/v1/inspect?name=%s", sha256);
+        if (result == WASMCACHE_OK)
+                result = daemon_ask(ctl, "GET", inspect, NULL, &known);
         if (result != WASMCACHE_OK)
                 return result;
         const struct value *size = value_get_member(object, "size");
-        struct subject subject = { sha256, subject_url(ctl, object), text_member(object, "digest"), (uint64_t)value_get_int(size) };
+        struct subject subject = { .sha256 = sha256, .url = subject_url(ctl, object), .original = text_member(object, "digest"), .size_bytes = (uint64_t)value_get_int(size) };
         if (value_get_kind(size) != VALUE_INT || value_get_int(size) < 8 || !subject.url)
                 return report_local("name it with --url", "the daemon tells neither size nor name of %s", sha256);
 
+        subject_find_image(&subject, known);
+        subject.manifest = manifest = manifest_fetch(ctl, subject.original);
         if (!layout_create(ctl->arguments[1], &writer, &err) || !documents_put(writer, &subject, &err))
                 return report_error(&err);
         result = content_put(ctl, writer, &subject);
@@ -226,5 +300,7 @@ int command_export(struct ctl *ctl)
                 return report_error(&err);
         if (ctl->format == FORMAT_TABLE)
                 printf("exported %s to %s\n", sha256, ctl->arguments[1]);
+        else
+                exported_tell(ctl, &subject);
         return WASMCACHE_OK;
 }
