@@ -159,6 +159,12 @@ def test_body_behind_small_headers_is_not_taken_for_headers(daemon, registry):
     assert ask(daemon.a, 'POST', '/v1/modules', text).status == 200
 
 
+def test_body_at_the_limit(daemon, registry):
+    text = b'{"url": "oci://%s/good/raw:v1"' % registry.host.encode()
+    assert ask(daemon.a, 'POST', '/v1/modules', text.ljust((1 << 20) - 1) + b'}').status == 200
+    problem(ask(daemon.a, 'POST', '/v1/modules', text.ljust(1 << 20) + b'}'), 413, 'too_large')
+
+
 def test_large_body(daemon):
     problem(ask(daemon.a, 'POST', '/v1/modules', b'{"url":"' + b'a' * 1100000 + b'"}'), 413, 'too_large')
     problem(ask(daemon.a, 'POST', '/v1/modules', b'{}', {'Content-Type': 'text/plain'}), 415, 'bad_request')

@@ -4,6 +4,7 @@ The good repositories `basic/<layout>` and `bearer/<layout>` serve every good la
 Modes with "login" are to be asked with pull/secret.
 """
 import base64
+import json
 import time
 from urllib.parse import parse_qs
 from content import noise, wasm
@@ -224,5 +225,20 @@ token_mode("token-number", "upstream_error", "a token that is a number", lambda 
 token_mode("token-newline", "upstream_error", "a token with a line end and a header in it", lambda connection, world: connection.reply(200, {"token": "a\r\nX-Injected: 1"}))
 token_mode("token-duplicate", "upstream_error", "a token member twice", lambda connection, world: connection.reply(200, '{"token":"a","token":"b"}'))
 token_mode("token-huge", "too_large", "a token of one megabyte", lambda connection, world: connection.reply(200, {"token": "t" * (1 << 20)}))
+
+
+def token_padded(name, code, help_text, size):
+    @mode(name, code, help_text, "login")
+    def build(repo):
+        repo.raw_image()
+        guard_bearer(repo)
+        path = "/token/" + name
+        repo.world.paths[path] = lambda connection: connection.reply(200, json.dumps({"token": issue(repo.world, [f"repository:{repo.name}:pull"])}).ljust(size))
+        guard = repo.on_any
+        repo.on_any = lambda connection: guard(connection) if connection.request.header("Authorization") else bearer_challenge(connection, repo, repo.world.url_of(connection, path)) or True
+
+
+token_padded("token-64kib", "ok", "the answer of the token endpoint has 64 KiB, just at the limit", 64 << 10)
+token_padded("token-64kib-over", "too_large", "the answer of the token endpoint has 64 KiB and a byte", (64 << 10) + 1)
 token_mode("token-body-huge", "too_large", "a token after a megabyte of blanks", lambda connection, world: connection.reply(200, " " * (1 << 20) + '{"token":"a"}'))
 token_mode("token-slow", "upstream_unreachable", "the token endpoint says nothing for ever", lambda connection, world: connection.stall(), "login,slow")

@@ -245,6 +245,10 @@ def config_missing(repo):
     del repo.blobs[config]
 
 
+document_mode("manifest-4mib", "ok", "a manifest of 4 MiB, just at the limit")(lambda repo: encode(honest(repo)).ljust(4 << 20))
+document_mode("manifest-4mib-over", "too_large", "a manifest of 4 MiB and a byte")(lambda repo: encode(honest(repo)).ljust((4 << 20) + 1))
+
+
 def config_mode(name, code, help_text, box=gz, box_type="+gzip"):
     """The function gives the config's content: bytes, or the list of its diff_ids; `good` is the archive's own."""
     def register(make):
