@@ -3,6 +3,7 @@
  * How it fails: an unknown algorithm or a wrong form is refused by name; OpenSSL without SHA-2 is a broken machine and ends the process.
  * How it ends: a hasher is freed by its owner; values need nothing.
  */
+#include <endian.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -173,15 +174,32 @@ void random_bytes(void *ret_bytes, size_t size_bytes)
         }
 }
 
+/* Four bytes to eight digits at once, both little-endian: each hit writes two digests. */
+static uint64_t hex_of(uint32_t word)
+{
+        uint64_t digits = word;
+        digits = (digits | digits << 16) & 0x0000ffff0000ffffu;
+        digits = (digits | digits << 8) & 0x00ff00ff00ff00ffu;
+        digits = (digits >> 4 & 0x000f000f000f000fu) | (digits & 0x000f000f000f000fu) << 8;
+        uint64_t letters = (digits + 0x0606060606060606u) >> 4 & 0x0101010101010101u;
+        return digits + 0x3030303030303030u + letters * ('a' - '0' - 10);
+}
+
 void hex_format(const void *bytes, size_t size_bytes, char *ret_hex)
 {
-        static const char digits[] = "0123456789abcdef";
         const uint8_t *at = bytes;
+        uint32_t word;
+        uint64_t digits;
 
-        for (size_t i = 0; i < size_bytes; i++) {
-                ret_hex[2 * i] = digits[at[i] >> 4];
-                ret_hex[2 * i + 1] = digits[at[i] & 15];
+        for (; size_bytes >= sizeof word; at += sizeof word, size_bytes -= sizeof word, ret_hex += sizeof digits) {
+                memcpy(&word, at, sizeof word);
+                digits = htole64(hex_of(le32toh(word)));
+                memcpy(ret_hex, &digits, sizeof digits);
         }
+        word = 0;
+        memcpy(&word, at, size_bytes);
+        digits = htole64(hex_of(le32toh(word)));
+        memcpy(ret_hex, &digits, 2 * size_bytes);
         ret_hex[2 * size_bytes] = '\0';
 }
 

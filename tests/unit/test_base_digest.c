@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <wasmcached/base.h>
 
 #define HEX_EMPTY "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -112,6 +113,19 @@ static void test_random(void **state)
         char hex[7];
         hex_format("\x00\xab\xff", 3, hex);
         assert_string_equal(hex, "00abff");
+        /* Each byte at each place of a word, and each length of what is left over. */
+        for (size_t length = 0; length <= 9; length++)
+                for (int byte = 0; byte < 256; byte++) {
+                        char text[20], expected[20] = "";
+                        for (size_t i = 0; i < length; i++) {
+                                a[i] = (unsigned char)(byte + 37 * (int)i);
+                                sprintf(expected + 2 * i, "%02x", a[i]);
+                        }
+                        memset(text, 'x', sizeof text);
+                        hex_format(a, length, text);
+                        assert_string_equal(text, expected);
+                        assert_int_equal(text[2 * length + 1], 'x');
+                }
 }
 
 /* NULL = refused; `loose`: padding may be left out */

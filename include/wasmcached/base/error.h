@@ -1,6 +1,7 @@
 /* error: what went wrong, made once where it is known, and the one table that everything said about errors is derived from. */
 #pragma once
 #include <stdbool.h>
+#include <wasmcached/base/memory.h>
 
 /* The wire names of contract section 2. Order = order of the table in agent/base/error.c. */
 enum error_code {
@@ -16,6 +17,8 @@ enum { ERROR_TEXT_BYTES = 768 };
 /* Lives on the caller's stack, last parameter of what can fail, may not be NULL. `text` is for a person: what was tried, where,
    what came back, what to do; never a credential. `retry_after_s` > 0 when the peer named a delay (Retry-After). */
 struct error { enum error_code code; unsigned retry_after_s; char text[ERROR_TEXT_BYTES]; };
+/* Declares an empty one without clearing all of its text, for the path of a hit. */
+#define ERROR_UNCLEARED(name) UNCLEARED struct error name; (name).code = ERROR_NONE, (name).retry_after_s = 0, (name).text[0] = '\0'
 
 /* When asking again makes sense; decides negative caching and Retry-After. */
 enum error_retry { ERROR_RETRY_NEVER, ERROR_RETRY_AFTER_CHANGE, ERROR_RETRY_LATER };

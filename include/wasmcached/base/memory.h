@@ -6,6 +6,8 @@
 
 #define CLEANUP(function) __attribute__((cleanup(function)))
 #define TAKE(pointer) ({ __typeof__(pointer) taken_ = (pointer); (pointer) = NULL; taken_; })
+/* On the path of a hit, for what is large: not zeroed by the compiler (-ftrivial-auto-var-init). Whoever declares it fills what is read of it. */
+#define UNCLEARED __attribute__((uninitialized))
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
 
