@@ -16,11 +16,27 @@ static struct connection *connection_of_request(struct serve_request *request)
         return CONTAINER_OF(request, struct connection, request);
 }
 
+/* What the last answer of this connection left behind: most answers have its size and its type, and need but other bytes in the same place. */
+static struct MHD_Response *response_take_kept(struct connection *connection, const struct serve_answer *answer)
+{
+        if (!connection->kept || connection->answer.used != answer->body_bytes || strcmp(connection->kept_type, answer->content_type) != 0)
+                return NULL;
+        memcpy(connection->answer.data, answer->body, answer->body_bytes);
+        return connection->kept;
+}
+
+void response_forget(struct connection *connection)
+{
+        if (connection->kept)
+                MHD_destroy_response(TAKE(connection->kept));
+}
+
 /* Bytes of `body` that stay where they are until the answer is sent; large ones are not kept for the life of the connection. */
 static struct MHD_Response *response_of_body(struct connection *connection, const char *body, size_t body_bytes)
 {
         if (body_bytes > BUFFER_KEEP_BYTES)
                 return MHD_create_response_from_buffer_with_free_callback(body_bytes, string_copy_bytes(body, body_bytes), free);
+        response_forget(connection);              /* its bytes are overwritten, and maybe moved */
         buffer_clear(&connection->answer);
         if (!buffer_append(&connection->answer, body, body_bytes))
                 return NULL;
@@ -46,8 +62,9 @@ static void response_queue(struct connection *connection, int status, struct MHD
         connection_end_wait(connection);
         if (was_suspended || may_be_slow)
                 connection_set_timeout(connection, connection->serve->limits.write_timeout_ms);
+        connection_may_stall(connection);
         bool queued = response && response_send(connection->mhd, (unsigned)status, response) == MHD_YES;
-        if (response)
+        if (response && response != connection->kept)
                 MHD_destroy_response(response);   /* our reference */
         if (!queued)
                 connection_close(connection);
@@ -59,10 +76,17 @@ void serve_answer(struct serve_request *request, const struct serve_answer *answ
 {
         ON_LOOP();
         struct connection *connection = connection_of_request(request);
-        struct MHD_Response *response = response_of_body(connection, answer->body ? answer->body : "", answer->body_bytes);
+        bool is_plain = answer->content_type && answer->header_count == 0 && answer->body_bytes > 0 && answer->body_bytes <= BUFFER_KEEP_BYTES &&
+                        strlen(answer->content_type) < sizeof connection->kept_type;
+        struct MHD_Response *response = is_plain ? response_take_kept(connection, answer) : NULL;
 
-        if (response)
+        if (!response && (response = response_of_body(connection, answer->body ? answer->body : "", answer->body_bytes))) {
                 response_add_headers(response, answer);
+                if (is_plain) {
+                        connection->kept = response;
+                        strcpy(connection->kept_type, answer->content_type);
+                }
+        }
         connection->serve->stats.bytes_sent += answer->body_bytes;
         connection_move(connection, PHASE_SENDING);
         response_queue(connection, answer->status, response, answer->body_bytes > BUFFER_KEEP_BYTES);

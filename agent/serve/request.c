@@ -54,7 +54,7 @@ void request_fini(struct serve_request *request)
 
 /* ---- checks after the headers */
 
-struct header_check { unsigned hosts, lengths, encodings; const char *bad, *length_text, *end; bool is_chunked; };
+struct header_check { unsigned hosts, lengths, encodings; const char *bad, *length_text, *type, *end; bool is_chunked, expects; };
 
 static enum MHD_Result header_check(void *arg, enum MHD_ValueKind kind, const char *name, size_t name_bytes, const char *value, size_t value_bytes)
 {
@@ -87,7 +87,10 @@ static enum MHD_Result header_check(void *arg, enum MHD_ValueKind kind, const ch
         } else if (name_bytes == 17 && strcasecmp(name, "transfer-encoding") == 0) {
                 check->encodings++;
                 check->is_chunked = strcasecmp(value, "chunked") == 0;
-        }
+        } else if (name_bytes == 6 && strcasecmp(name, "expect") == 0)
+                check->expects = true;
+        else if (name_bytes == 12 && !check->type && strcasecmp(name, "content-type") == 0)
+                check->type = value;
         return MHD_YES;
 }
 
@@ -160,6 +163,9 @@ static bool request_check(struct connection *connection, const char *url, const 
         /* CR LF CR LF after the last value, and no more: libmicrohttpd also takes a line that starts with a colon, or a bare LF, for the end of the headers. */
         if (!check.bad && request->method + head_bytes != check.end + 4)
                 check.bad = "headers that do not end in an empty line";
+        request->content_type = check.type;
+        if (check.expects)
+                connection_may_stall(connection); /* at "100 Continue" */
         bool goes_on = request_check_framing(request, &check, version);
         request_check_path(request, url);
         request_check_query(request);
@@ -173,7 +179,7 @@ static bool request_check(struct connection *connection, const char *url, const 
                 if (request->refused_status == 0)
                         request_refuse(request, 413, "the body is larger than allowed");
                 /* A body that comes anyway is read and thrown away, so that the client sees the answer and not a broken pipe; but not any amount of it. */
-                goes_on &= length <= DISCARD_MAX_BYTES && !MHD_lookup_connection_value(connection->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT);
+                goes_on &= length <= DISCARD_MAX_BYTES && !check.expects;
         }
         return goes_on;
 }
@@ -263,6 +269,11 @@ const char *serve_request_get_path(const struct serve_request *request)
 const char *serve_request_get_header(const struct serve_request *request, const char *name)
 {
         return MHD_lookup_connection_value(connection_of_request(request)->mhd, MHD_HEADER_KIND, name);
+}
+
+const char *serve_request_get_content_type(const struct serve_request *request)
+{
+        return request->content_type;
 }
 
 const char *serve_request_get_query(const struct serve_request *request, const char *name, size_t nth)

@@ -42,6 +42,7 @@ struct serve_stream {
 
 struct serve_request {
         const char *method, *path, *target;       /* in libmicrohttpd's memory of this request */
+        const char *content_type;                 /* there too; NULL */
         char *path_decoded;                       /* owned; set when the path has escapes */
         char *query_text;                         /* owned; raw */
         struct query query;
@@ -67,8 +68,12 @@ struct connection {
         int fd;                                   /* libmicrohttpd's, or ours in FIRST */
         enum connection_phase phase;
         bool is_suspended, has_timeout, had_request, in_handler;
+        bool is_quiet, is_unsent;                 /* libmicrohttpd is not told when there is room to write; in serve->unsent */
+        struct connection *next_unsent;
         struct serve_request request;
         struct buffer body, answer;               /* kept from request to request up to BUFFER_KEEP_BYTES */
+        struct MHD_Response *kept;                /* of the last answer, if it was a plain one: the bytes of `answer`, of this type; NULL */
+        char kept_type[32];
         struct serve_stream *stream;
 };
 
@@ -92,6 +97,7 @@ struct serve {
         struct serve_stats stats;
         struct MHD_Daemon *mhd;
         struct connection *connections, *adding;  /* adding: the one inside MHD_add_connection() */
+        struct connection *unsent;                /* quiet ones, answered in this run of libmicrohttpd */
         struct listener *listeners;
         struct map *peers;
         struct serve_stream *streams_gone;        /* broken while the owner was writing: it is told from the loop */
@@ -99,7 +105,8 @@ struct serve {
         uv_timer_t sweep, soon;
         uint64_t next_number;
         unsigned handles_open, timeouts;
-        int watch_fd, reserve_fd, fd_limit;
+        int mhd_fd, watch_fd, reserve_fd, fd_limit;
+        bool knows_mhd;                           /* this version's epoll entries hold the address of its connection */
         bool in_run, is_sweeping, is_closing, is_closed, soon_armed, is_full;
         int64_t close_deadline_ms;
         void (*closed)(void *arg);
@@ -123,6 +130,9 @@ void connection_resume(struct connection *connection);
 void connection_set_timeout(struct connection *connection, int64_t timeout_ms);     /* without progress; 0 = none */
 bool connection_set_group(struct connection *connection, const struct serve_group *group);
 void connection_end_wait(struct connection *connection);            /* the request has been answered or is given up */
+void connection_quieten(struct connection *connection);             /* all is sent: room to write is no news, until there is more to send than fits */
+void connection_may_stall(struct connection *connection);           /* before something is sent that may not fit */
+void connection_watch_unsent(struct serve *serve);
 void connection_watch(struct serve *serve);                         /* what the watch descriptor tells */
 void connection_sweep(struct serve *serve);
 void connection_refuse_raw(struct serve *serve, int fd, int status, const char *detail);
@@ -145,6 +155,7 @@ size_t request_keep_escapes(void *arg, struct MHD_Connection *mhd, char *text);
 
 /* answer.c */
 void answer_problem(struct connection *connection, int status, const char *detail, bool close);
+void response_forget(struct connection *connection);
 
 /* ---- fallback.c: what libmicrohttpd refuses by itself is made a problem on its way out */
 enum MHD_Result response_send(struct MHD_Connection *mhd, unsigned status, struct MHD_Response *response);

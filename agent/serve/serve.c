@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -15,7 +16,7 @@
 #include <unistd.h>
 #include "room.h"
 
-enum { RUNS_PER_TURN = 4, SWEEP_MIN_MS = 20, SWEEP_MAX_MS = 1000 };
+enum { RUNS_PER_TURN = 4, RUN_IS_BUSY = 2, SWEEP_MIN_MS = 20, SWEEP_MAX_MS = 1000 };
 
 const struct serve_limits serve_limits_default = {
         .body_max_bytes = 1 << 20, .header_max_bytes = 8 << 10, .connections_max = 16384, .connections_per_peer = 1024, .waiting_per_peer = 1024,
@@ -46,8 +47,12 @@ void serve_run_mhd(struct serve *serve)
                 return;
         serve->in_run = true;
         for (int i = 0; i < RUNS_PER_TURN; i++) {
+                uint64_t before = serve->stats.requests;
                 MHD_run(serve->mhd);
-                if (MHD_get_timeout(serve->mhd, &timeout) != MHD_YES || timeout > 0)
+                connection_watch_unsent(serve);
+                bool is_pending = MHD_get_timeout(serve->mhd, &timeout) == MHD_YES && timeout == 0;
+                /* While several were answered others have come, most likely: it costs less to look here than in another turn of the loop. */
+                if (!is_pending && serve->stats.requests - before < RUN_IS_BUSY)
                         break;
         }
         serve->in_run = false;
@@ -162,6 +167,8 @@ static void request_completed(void *arg, struct MHD_Connection *mhd, void **stat
                 shutdown(connection->fd, SHUT_RDWR);          /* a connection that timed out would only be looked at again at its next event */
                 return;
         }
+        if (connection->had_request)              /* libmicrohttpd has its descriptor in epoll by now */
+                connection_quieten(connection);
         connection->had_request = true;
         connection_set_timeout(connection, 0);
         if (connection->phase != PHASE_CLOSING)
@@ -199,15 +206,17 @@ static bool mhd_start(struct serve *serve, struct error *err)
 
 static bool serve_watch(struct serve *serve, struct error *err)
 {
-        int mhd_fd = MHD_get_daemon_info(serve->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+        const char *version = MHD_get_version();
 
+        serve->mhd_fd = MHD_get_daemon_info(serve->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+        serve->knows_mhd = strncmp(version, "0.9.", 4) == 0 || strncmp(version, "1.0.", 4) == 0;
         serve->watch_fd = epoll_create1(EPOLL_CLOEXEC);
         serve->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (serve->watch_fd < 0 || serve->reserve_fd < 0)
                 return refuse_errno(err, ERROR_INTERNAL, errno, "starting the HTTP server");
         uv_timer_init(serve->uv, &serve->sweep);
         uv_timer_init(serve->uv, &serve->soon);
-        int r = uv_poll_init(serve->uv, &serve->mhd_poll, mhd_fd), r2 = uv_poll_init(serve->uv, &serve->watch_poll, serve->watch_fd);
+        int r = uv_poll_init(serve->uv, &serve->mhd_poll, serve->mhd_fd), r2 = uv_poll_init(serve->uv, &serve->watch_poll, serve->watch_fd);
         assert(r == 0 && r2 == 0);                /* fails for descriptors that epoll does not take; these are epoll's own */
         serve->handles_open = 4;
         uv_poll_start(&serve->mhd_poll, UV_READABLE, mhd_ready);

@@ -79,6 +79,7 @@ bool serve_unlisten(struct serve *serve, void *tag);
 const char *serve_request_get_method(const struct serve_request *request);
 const char *serve_request_get_path(const struct serve_request *request);                   /* without query */
 const char *serve_request_get_header(const struct serve_request *request, const char *name);     /* NULL if absent */
+const char *serve_request_get_content_type(const struct serve_request *request);                 /* NULL if absent */
 const char *serve_request_get_query(const struct serve_request *request, const char *name, size_t nth);     /* NULL after the last; "" for a name without value */
 const char *serve_request_get_query_name(const struct serve_request *request, size_t index);     /* walks all parameters; NULL after the last */
 const char *serve_request_get_body(const struct serve_request *request, size_t *ret_size);       /* never NULL, NUL behind the end */

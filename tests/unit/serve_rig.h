@@ -129,6 +129,12 @@ static inline void rig_request(void *arg, struct serve_request *request)
                 free(text);
         } else if (strcmp(path, "/echo") == 0) {
                 rig_reply(request, 200, body, size);
+        } else if (strcmp(path, "/plain") == 0) {
+                struct serve_answer answer = { .status = 200, .content_type = serve_request_get_query(request, "type", 0), .body = body, .body_bytes = size };
+                serve_answer(request, &answer);
+        } else if (strcmp(path, "/type") == 0) {
+                const char *type = serve_request_get_content_type(request);
+                rig_reply(request, 200, type ? type : "none", type ? strlen(type) : 4);
         } else if (strcmp(path, "/whoami") == 0) {
                 const char *identity = serve_request_get_identity(request);
                 rig_reply(request, 200, identity ? identity : "", identity ? strlen(identity) : 0);

@@ -54,6 +54,7 @@ static bool step(char name, enum error_code code, struct error *err)
 const struct serve_peer *serve_process_get_peer(const struct serve_process *process) { return &process->peer; }
 bool serve_process_hold(struct serve_process *process, struct error *err) { return process && step('h', world.hold, err); }
 bool serve_process_check(const struct serve_process *process, struct error *err) { return process && step('c', world.check, err); }
+const char *serve_request_get_content_type(const struct serve_request *request) { return serve_request_get_header(request, "Content-Type"); }
 const char *serve_request_get_header(const struct serve_request *request, const char *name) { return strcmp(name, "Authorization") == 0 ? request->authorization : NULL; }
 void *serve_request_get_identity(const struct serve_request *request) { return request->identity; }
 void serve_request_set_data(struct serve_request *request, void *data) { request->data = data; }

@@ -37,6 +37,11 @@ static struct serve_stream the_stream;
 
 const char *serve_request_get_method(const struct serve_request *request) { return request->method; }
 const char *serve_request_get_path(const struct serve_request *request) { return request->path; }
+const char *serve_request_get_content_type(const struct serve_request *request)
+{
+        return serve_request_get_header(request, "Content-Type");
+}
+
 const char *serve_request_get_header(const struct serve_request *request, const char *name)
 {
         for (size_t i = 0; i < 4 && request->headers[i].name; i++)

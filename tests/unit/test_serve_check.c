@@ -71,6 +71,14 @@ static void test_token_and_value(void **state)
                 assert_int_equal(check_token(rows[i].text, strlen(rows[i].text)), rows[i].token);
                 assert_int_equal(check_field_value(rows[i].text, strlen(rows[i].text)), rows[i].value);
         }
+        /* Each byte, against the words of RFC 9110 5.6.2 and 5.5. */
+        for (int c = 0; c < 256; c++) {
+                char text[2] = { (char)c, '\0' };
+                bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'), is_digit = c >= '0' && c <= '9';
+                assert_int_equal(check_token(text, 1), is_letter || is_digit || (c && strchr("!#$%&'*+-.^_`|~", c)));
+                assert_int_equal(check_field_value(text, 1), c == '\t' || (c >= ' ' && c != 0x7f));
+                assert_int_equal(check_target((char[]){ '/', (char)c }, 2), c > ' ' && c < 0x7f && c != '#');
+        }
         assert_false(check_token("a\0b", 3));
         assert_false(check_field_value("a\0b", 3));
 }
