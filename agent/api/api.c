@@ -54,7 +54,7 @@ static void audit(const struct api_call *call)
 static bool call_identify(struct api_call *call, const struct api_review *review)
 {
         struct api_refusal crowded = { .status = 429 };
-        struct error err = { 0 };
+        ERROR_UNCLEARED(err);
         enum api_identified identified = API_IDENTIFIED;
         if (call->listener->identity == API_IDENTITY_POD && !(call->route->who & API_METRICS))
                 identified = api_identify(call, review, &err);
@@ -67,9 +67,9 @@ static bool call_identify(struct api_call *call, const struct api_review *review
 
 void api_handle_reviewed(struct api *api, struct serve_request *request, const struct api_review *review)
 {
-        struct error err = { 0 };
+        ERROR_UNCLEARED(err);
         CLEANUP(buffer_fini) struct buffer allow = { 0 };
-        struct api_call call;
+        UNCLEARED struct api_call call;
         int status = 0;
 
         call.api = api;

@@ -11,8 +11,8 @@ bool api_body_is_json(struct api_call *call)
 {
         /* The second is what `curl -d` says when it is told nothing; no browser reaches a Unix socket, so there is nothing to guard against by insisting. */
         static const char *const types[] = { "application/json", "application/x-www-form-urlencoded" };
-        const char *type = serve_request_get_header(call->request, "Content-Type");
-        if (!type)
+        const char *type = serve_request_get_content_type(call->request);
+        if (!type || strcmp(type, types[0]) == 0)
                 return true;
         size_t length = strcspn(type, "; \t");
         for (size_t i = 0; i < COUNT_OF(types); i++)

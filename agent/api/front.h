@@ -154,14 +154,17 @@ bool api_parameter_digest(struct api_call *call, struct digest *ret_sha256, stru
 /* Members of the module object (contract 2) without source and lease into an open map; `details` adds what operators see. */
 void api_object_put(struct json_writer *writer, const struct module_object *object, bool details);
 void api_object_put_lease(struct json_writer *writer, const struct module_object *object);
-/* The whole answer to POST /v1/modules; `entry` (may be NULL) remembers all but the lease. */
-void api_object_print(struct api *api, const struct module_object *object, struct api_memo_entry *entry, struct buffer *out);
+/* The whole answer to POST /v1/modules, remembered by `entry` (may be NULL). Valid until the next answer is printed. */
+const struct buffer *api_object_print(struct api *api, const struct module_object *object, struct api_memo_entry *entry);
 
 /* ---- memo.c: decoded wants by (listener, caller's namespace, exact body) ---- */
 struct api_memo_entry {
         struct module_want *want;
         size_t key_bytes;
-        struct buffer rendered;           /* the last answer up to the lease, valid for exactly the object below */
+        struct buffer rendered;           /* the last answer: body_bytes for exactly the object below, then the lease, for this lease_id and end */
+        size_t body_bytes;
+        char lease_id[40];
+        int64_t lease_expires_s;
         char *path, *url, *digest, *verified_format, *verified_key, *sha256;
         uint64_t size_bytes;
         enum module_source source;

@@ -58,7 +58,7 @@ static size_t key_make(const struct api_call *call, const char *body, size_t bod
 
 struct api_memo_entry *api_memo_get(const struct api_call *call, const char *body, size_t body_bytes)
 {
-        unsigned char key[KEY_BYTES_MAX];
+        UNCLEARED unsigned char key[KEY_BYTES_MAX];
         if (body_bytes > API_MEMO_BODY_BYTES)
                 return NULL;
         return map_get(call->api->memo->entries, key, key_make(call, body, body_bytes, key));
@@ -67,7 +67,7 @@ struct api_memo_entry *api_memo_get(const struct api_call *call, const char *bod
 struct api_memo_entry *api_memo_put(const struct api_call *call, const char *body, size_t body_bytes, struct module_want *want)
 {
         struct api_memo *memo = call->api->memo;
-        unsigned char key[KEY_BYTES_MAX];
+        UNCLEARED unsigned char key[KEY_BYTES_MAX];
         if (body_bytes > API_MEMO_BODY_BYTES || module_want_has_secret(want))
                 return NULL;
 

@@ -59,11 +59,8 @@ static void get_answered(void *arg, const struct module_object *object, const st
 
         if (err)
                 api_answer_error(api, ask->request, ask->route, err);
-        else {
-                struct buffer *body = api_scratch(api);
-                api_object_print(api, object, ask->entry, body);
-                api_answer_json(api, ask->request, ask->route, body);
-        }
+        else
+                api_answer_json(api, ask->request, ask->route, api_object_print(api, object, ask->entry));
         ask->is_answered = true;
         if (is_late)
                 api_ask_free(&ask);
@@ -71,7 +68,7 @@ static void get_answered(void *arg, const struct module_object *object, const st
 
 void api_handle_get(struct api_call *call)
 {
-        struct error err = { 0 };
+        ERROR_UNCLEARED(err);
         CLEANUP(module_want_unref) struct module_want *want = NULL;
         struct api_memo_entry *entry = NULL;
         if (!api_body_is_json(call))

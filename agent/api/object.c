@@ -1,7 +1,7 @@
 /*
- * How it goes: the module object of contract 2 as JSON. For a hit the text is remembered beside the decoded want, and only the lease is written anew.
+ * How it goes: the module object of contract 2 as JSON. For a hit the text is remembered beside the decoded want; what differs is written anew, mostly the lease.
  * How it fails: it does not.
- * How it ends: text in the caller's buffer; what is remembered belongs to the memo's entry.
+ * How it ends: text in the caller's buffer, in the scratch buffer or, remembered, in the memo's entry.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +94,8 @@ static void entry_render(struct api_memo_entry *entry, const struct module_objec
         struct json_writer writer = { .out = &entry->rendered };
         json_open_map(&writer, NULL);
         api_object_put(&writer, object, false);
+        entry->body_bytes = entry->rendered.used;
+        entry->lease_id[0] = '\0';
 }
 
 /* Leases given out within one second end in one second: the text is made once. */
@@ -106,23 +108,35 @@ static const char *expires_text(struct api *api, int64_t expires_s)
         return api->expires_text;
 }
 
-void api_object_print(struct api *api, const struct module_object *object, struct api_memo_entry *entry, struct buffer *out)
+/* A lease's id is made by module of hex digits: nothing to escape. */
+static void entry_render_lease(struct api *api, struct api_memo_entry *entry, const struct module_object *object)
 {
-        if (!entry || object->is_stale || !object->lease_id) {
-                struct json_writer writer = { .out = out };
-                json_open_map(&writer, NULL);
-                api_object_put(&writer, object, false);
-                api_object_put_lease(&writer, object);
-                json_close_map(&writer);
-                return;
-        }
-        if (!entry_fits(entry, object))
-                entry_render(entry, object);
-        /* A lease's id is made by module of hex digits: nothing to escape. */
-        buffer_append(out, entry->rendered.data, entry->rendered.used);
+        struct buffer *out = &entry->rendered;
+        out->used = entry->body_bytes;
         buffer_append_text(out, ",\"lease\":{\"id\":\"");
         buffer_append_text(out, object->lease_id);
         buffer_append_text(out, "\",\"expires\":\"");
         buffer_append_text(out, expires_text(api, object->lease_expires_s));
         buffer_append_text(out, "\"}}");
+        memcpy(entry->lease_id, object->lease_id, strnlen(object->lease_id, sizeof entry->lease_id - 1) + 1);
+        entry->lease_id[sizeof entry->lease_id - 1] = '\0';
+        entry->lease_expires_s = object->lease_expires_s;
+}
+
+const struct buffer *api_object_print(struct api *api, const struct module_object *object, struct api_memo_entry *entry)
+{
+        if (!entry || object->is_stale || !object->lease_id) {
+                struct buffer *out = api_scratch(api);
+                struct json_writer writer = { .out = out };
+                json_open_map(&writer, NULL);
+                api_object_put(&writer, object, false);
+                api_object_put_lease(&writer, object);
+                json_close_map(&writer);
+                return out;
+        }
+        if (!entry_fits(entry, object))
+                entry_render(entry, object);
+        if (entry->lease_expires_s != object->lease_expires_s || strcmp(entry->lease_id, object->lease_id) != 0)
+                entry_render_lease(api, entry, object);
+        return &entry->rendered;
 }

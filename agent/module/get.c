@@ -288,16 +288,16 @@ bool ask_init(struct modules *modules, struct module_want *want, const struct mo
 /* The hit: everything is in memory, one statx proves the file. */
 static bool answer_at_once(struct modules *modules, struct ask *ask, module_answered answered, void *arg)
 {
-        struct error err = { 0 };
+        ERROR_UNCLEARED(err);
         struct secret_state *state;
         CLEANUP(principal_unref) struct principal *principal = NULL;
         enum secret_answer secret = secret_get(modules, ask, &principal, &state, &err);
         if (secret != SECRET_READY)
                 return false;
 
-        struct hit hit;
-        struct module_object object;
-        struct object_texts texts;
+        UNCLEARED struct hit hit;
+        UNCLEARED struct module_object object;
+        UNCLEARED struct object_texts texts;
         ask->principal = principal;
         struct hit_question question = question_of(modules, ask);
         hit_decide(&question, &hit);
@@ -316,7 +316,7 @@ struct module_waiter *module_get(struct modules *modules, struct module_want *wa
 {
         ON_LOOP();
         struct ask ask;
-        struct error err = { 0 };
+        ERROR_UNCLEARED(err);
         bool is_fine = ask_init(modules, want, caller, &ask, &err);
         if (is_fine && modules->is_closing)
                 is_fine = refuse(&err, ERROR_BUSY, "the daemon is stopping; ask again in a moment");
