@@ -108,6 +108,7 @@ bool loop_new(unsigned worker_count, struct loop **ret_loop, struct error *err)
         uv_prepare_init(&loop->uv, &loop->turning);
         uv_prepare_start(&loop->turning, turn_begin);
         uv_unref((uv_handle_t *)&loop->turning);
+        soon_open(loop);
         atomic_fetch_add(&loops_alive, 1);
         is_loop_thread = true;
         *ret_loop = loop;
@@ -147,6 +148,7 @@ void loop_free(struct loop **loop_ref)
                 uv_run(&loop->uv, UV_RUN_ONCE);
         uv_close((uv_handle_t *)&loop->posted, NULL);
         uv_close((uv_handle_t *)&loop->turning, NULL);
+        uv_close((uv_handle_t *)&loop->soon, NULL);
         uv_close((uv_handle_t *)&loop->done_poll, NULL);
         loop_close_handles(loop);
         workers_close(loop);

@@ -13,6 +13,11 @@ struct loop {
         uv_prepare_t turning;
         uint64_t turn;
 
+        /* timer.c */
+        uv_idle_t soon;                           /* runs while there are timers that want the next turn */
+        struct loop_timer *soon_first, **soon_end;
+        uint64_t soon_round;
+
         uv_async_t posted;
         uv_mutex_t posts_lock;                    /* guards the two below */
         struct post *posts_first, **posts_end;
@@ -25,6 +30,9 @@ struct loop {
         pthread_t *workers;
         unsigned worker_count, worker_max;
 };
+
+/* ---- timer.c; the handle is the loop's to close */
+void soon_open(struct loop *loop);
 
 /* ---- job.c; workers_close() after the last job, when done_poll is closed or was never opened */
 bool workers_open(struct loop *loop, unsigned worker_max, struct error *err);

@@ -485,6 +485,90 @@ static void test_watch(void **state)
         fclose(file);
 }
 
+/* Work in slices: each arms itself again with nothing to wait for; what can be read is read in between. */
+struct sliced { struct watched watched; struct loop_timer *timers[4]; int write_fd; unsigned slices[2], slices_at_read; char order[8]; };
+
+static void slice_one(void *arg)
+{
+        struct sliced *sliced = arg;
+        if (sliced->slices[0]++ == 0)
+                assert_int_equal(write(sliced->write_fd, "x", 1), 1);
+        assert_true(sliced->slices[0] < 100);             /* libuv 1.44 would never come to the descriptor */
+        loop_timer_again(sliced->timers[0], 0);
+}
+
+static void slice_two(void *arg)
+{
+        struct sliced *sliced = arg;
+        sliced->slices[1]++;
+        loop_timer_again(sliced->timers[1], 0);
+}
+
+static void slice_read(void *arg)
+{
+        struct sliced *sliced = arg;
+        sliced->slices_at_read = sliced->slices[0];
+        loop_watch_cancel(&sliced->watched.watch);
+        loop_stop(sliced->watched.loop);
+}
+
+static void test_slices_let_others_in(void **state)
+{
+        int ends[2];
+        assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+        struct sliced sliced = { .watched.loop = *state, .write_fd = ends[1] };
+        sliced.watched.watch = loop_watch_start(*state, ends[0], slice_read, &sliced);
+        sliced.timers[0] = loop_timer_start(*state, 0, 0, slice_one, &sliced);
+        sliced.timers[1] = loop_timer_start(*state, 0, 0, slice_two, &sliced);
+        loop_run(*state);
+        assert_int_equal(sliced.slices_at_read, 1);
+        assert_int_equal(sliced.slices[1], 1);             /* both had their turn */
+        loop_timer_cancel(&sliced.timers[0]);
+        loop_timer_cancel(&sliced.timers[1]);
+        close(ends[0]);
+        close(ends[1]);
+}
+
+static void slice_kill(void *arg)
+{
+        struct sliced *sliced = arg;
+        strcat(sliced->order, "a");
+        loop_timer_cancel(&sliced->timers[1]);            /* waits in the same turn */
+        loop_timer_again(sliced->timers[2], 10);          /* this one too, and is put off */
+}
+
+static void slice_last(void *arg)
+{
+        struct sliced *sliced = arg;
+        strcat(sliced->order, "d");
+}
+
+static void slice_stop(void *arg)
+{
+        struct sliced *sliced = arg;
+        strcat(sliced->order, "c");
+        loop_stop(sliced->watched.loop);
+}
+
+static void test_timers_of_no_time(void **state)
+{
+        struct sliced sliced = { .watched.loop = *state };
+        sliced.timers[0] = loop_timer_start(*state, 0, 0, slice_kill, &sliced);
+        sliced.timers[1] = loop_timer_start(*state, 0, 0, tick_fail, NULL);
+        sliced.timers[2] = loop_timer_start(*state, 0, 0, slice_stop, &sliced);
+        sliced.timers[3] = loop_timer_start(*state, 1000000, 0, slice_last, &sliced);
+        loop_timer_again(sliced.timers[3], 0);             /* brought forward; the last in the list */
+        loop_timer_again(sliced.timers[0], 0);             /* armed twice fires once, in its new place */
+        loop_timer_again(sliced.timers[1], 0);
+        loop_timer_again(sliced.timers[2], 0);
+        loop_run(*state);
+        assert_string_equal(sliced.order, "dac");
+        loop_timer_cancel(&sliced.timers[0]);
+        loop_timer_cancel(&sliced.timers[2]);
+        loop_timer_again(sliced.timers[3], 0);             /* cancelled while it waits */
+        loop_timer_cancel(&sliced.timers[3]);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -502,6 +586,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_run_again, open_loop, close_loop),
                 cmocka_unit_test_setup_teardown(test_turns, open_loop, close_loop),
                 cmocka_unit_test_setup_teardown(test_watch, open_loop, close_loop),
+                cmocka_unit_test_setup_teardown(test_slices_let_others_in, open_loop, close_loop),
+                cmocka_unit_test_setup_teardown(test_timers_of_no_time, open_loop, close_loop),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
