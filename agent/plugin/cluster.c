@@ -1,6 +1,7 @@
 /*
  * How it goes: one job per kind of object sits in a list and watch on a worker of its own and hands over what came, whole, a hundred objects at a time; the loop decodes it for
- *              a few milliseconds a turn. The objects of a list are put in place together when it is complete. Plugins that were listed in the life before come first.
+ *              a millisecond a turn. What a list changes is put in place together when it is complete; the first list of all, before which nobody is told of chains, as it comes.
+ *              Plugins that were listed in the life before come first.
  * How it fails: a watch that is lost changes nothing that is there; it is told once per reason. A kind that the server does not know (no CRD) is an empty one, if it says so
  *               twice and nothing of it was ever known: else what is known stays, since a server that has just started may not know it yet. An object that cannot be read is
  *               a row of its own and harms no other.
@@ -13,7 +14,7 @@
 #include "notes.h"
 #include "remember.h"
 
-enum { BATCH = 128, APPLY_US = 2000, OBJECT_BYTES_MAX = 4 << 20, ABSENT_TIMES = 2, FEEDS = 3 };
+enum { BATCH = 128, APPLY_US = 1000, OBJECT_BYTES_MAX = 4 << 20, ABSENT_TIMES = 2, FEEDS = 3 };
 
 struct feed_kind { const char *source; struct kube_kind kind; enum plugin_kind plugin; };
 static const struct feed_kind kinds[FEEDS] = {
@@ -48,7 +49,8 @@ struct feed {
         /* the loop's */
         struct delivery *first, **end;
         size_t item_at;                           /* in the first */
-        struct plugin **plugins; size_t plugin_count;      /* of the list under way */
+        uint64_t list; size_t listed;             /* the list under way; objects that came in it */
+        struct plugin **plugins; size_t plugin_count;      /* of it, those that are others than before */
         struct plugin_pod **pods; size_t pod_count;
         bool in_list, has_arrived, is_absent, is_live, is_open;       /* absent: the server says that there is no such kind, and none was known */
         unsigned absent;
@@ -242,7 +244,7 @@ static void list_forget(struct feed *feed)
                 plugin_pod_free(&feed->pods[i]);
         free(TAKE(feed->plugins));
         free(TAKE(feed->pods));
-        feed->plugin_count = feed->pod_count = 0;
+        feed->plugin_count = feed->pod_count = feed->listed = 0;
 }
 
 static void pointer_add(void *list_pointer, size_t *count, void *pointer)
@@ -264,12 +266,34 @@ static struct plugin *unreadable_row(const struct feed *feed, const struct item 
         return row;
 }
 
+static struct plugins *plugins_of(const struct feed *feed)
+{
+        return keeper_get_plugins(feed->cluster->options.keeper);
+}
+
 static void plugin_put(struct feed *feed, struct plugin *plugin)
 {
-        if (feed->in_list)
-                pointer_add(&feed->plugins, &feed->plugin_count, plugin);
+        if (!feed->in_list)
+                plugins_put(plugins_of(feed), feed->kind->source, plugin);
+        else if (!feed->has_arrived)
+                plugins_list_put(plugins_of(feed), feed->kind->source, feed->list, plugin);
+        else if (plugins_list_confirm(plugins_of(feed), feed->kind->source, feed->list, plugin))
+                plugin_unref(&plugin);
         else
-                plugins_put(keeper_get_plugins(feed->cluster->options.keeper), feed->kind->source, plugin);
+                pointer_add(&feed->plugins, &feed->plugin_count, plugin);
+}
+
+/* In a streaming list, too: an object that was listed may be gone before the list is complete. */
+static void plugin_remove(struct feed *feed, const struct item *item)
+{
+        size_t kept = 0;
+        for (size_t i = 0; i < feed->plugin_count; i++)
+                if (strcmp(feed->plugins[i]->name, item->name) == 0 && strcmp(feed->plugins[i]->namespace, item->namespace) == 0)
+                        plugin_unref(&feed->plugins[i]);
+                else
+                        feed->plugins[kept++] = feed->plugins[i];
+        feed->plugin_count = kept;
+        plugins_remove(plugins_of(feed), feed->kind->source, feed->kind->plugin, item->namespace, item->name);
 }
 
 /* A Pod that has ended runs nothing that could ask, and its name may be another's soon. */
@@ -305,7 +329,7 @@ static void item_apply(struct feed *feed, const struct item *item)
         if (feed->kind->plugin == PLUGIN_POD)
                 pod_put(feed, item);
         else if (item->change == KUBE_DELETE)
-                plugins_remove(keeper_get_plugins(feed->cluster->options.keeper), feed->kind->source, feed->kind->plugin, item->namespace, item->name);
+                plugin_remove(feed, item);
         else
                 plugin_put(feed, item->object ? plugin_decode(item->object) : unreadable_row(feed, item));
 }
@@ -318,11 +342,11 @@ static void arrive(struct feed *feed)
 
 static void list_apply(struct feed *feed, const struct delivery *delivery)
 {
-        size_t count = feed->plugin_count + feed->pod_count;
+        size_t count = feed->listed;
         if (feed->kind->plugin == PLUGIN_POD)
                 keeper_put_pods(feed->cluster->options.keeper, feed->kind->source, feed->pods, feed->pod_count);
         else
-                plugins_replace(keeper_get_plugins(feed->cluster->options.keeper), feed->kind->source, feed->plugins, feed->plugin_count);
+                plugins_list_close(plugins_of(feed), feed->kind->source, feed->list, feed->plugins, feed->plugin_count);
         feed->plugin_count = feed->pod_count = 0;         /* taken over */
         list_forget(feed);
         feed->is_absent = false;
@@ -365,17 +389,38 @@ static void state_apply(struct feed *feed, const struct delivery *delivery)
         }
 }
 
+/* Nobody has been told of a part of a first list, and nobody shall be. */
+static void list_abandoned(struct feed *feed)
+{
+        list_forget(feed);
+        feed->in_list = false;
+        if (!feed->has_arrived && feed->kind->plugin != PLUGIN_POD)
+                plugins_replace(plugins_of(feed), feed->kind->source, NULL, 0);
+}
+
+/* Freed here and not with the whole delivery: that is a slice of its own. */
+static void item_step(struct feed *feed, struct item *item)
+{
+        item_apply(feed, item);
+        feed->listed += feed->in_list;
+        item->object = NULL;
+        value_free(&item->owned);
+}
+
 /* One item, or what is no item. False: that was the delivery's last. */
 static bool delivery_step(struct feed *feed, struct delivery *delivery)
 {
         switch (delivery->kind) {
         case DELIVERY_ITEMS:
-                item_apply(feed, &delivery->items[feed->item_at++]);
+                item_step(feed, &delivery->items[feed->item_at++]);
                 return feed->item_at < delivery->item_count;
         case DELIVERY_BEGIN:
-        case DELIVERY_ABANDON:
                 list_forget(feed);
-                feed->in_list = delivery->kind == DELIVERY_BEGIN;
+                feed->list = plugins_list_open(plugins_of(feed));
+                feed->in_list = true;
+                return false;
+        case DELIVERY_ABANDON:
+                list_abandoned(feed);
                 return false;
         case DELIVERY_COMMIT:
                 feed->in_list = false;

@@ -8,7 +8,7 @@
 
 enum {
         FILE_MAX_BYTES = 4 << 20, FILES_MAX = 4096, SCAN_MAX_BYTES = 64 << 20, SETTLE_MS = 50, UNSETTLED_MAX = 40, DEBOUNCE_MS = 50, RESCAN_MS = 10000, MISSING_MS = 1000,
-        APPLY_SLICE_US = 2000, SWAPS_MAX = 8,
+        APPLY_SLICE_US = 1000, SWAPS_MAX = 8,
 };
 
 /* ---- scan.c: a worker ---- */

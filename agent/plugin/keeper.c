@@ -276,7 +276,7 @@ static void resource_changed(void *arg, const struct plugin *before, const struc
                 map_remove(keeper->kept, &before, sizeof before);
         if (is_refused)
                 resource_tell(keeper, after, "resource_refused");
-        else if (after && (was_refused || (!before && keeper_is_ready(keeper, &(struct error){ 0 }))))
+        else if (after && (was_refused || (!before && map_get_count(keeper->expected) == 0)))
                 resource_tell(keeper, after, "resource_accepted");
         if (is_refused || (after && was_refused))
                 resource_news(keeper, after, was_refused);

@@ -1,6 +1,7 @@
 /*
  * How it goes: objects by (kind, namespace, name); each has one entry per source that gives it, the first of which counts and, if it has a place, is in its namespace's index.
- *              A replacement takes all that the source gives now, then sweeps what it gave before; only then is anybody told.
+ *              A replacement takes all that the source gives now, then sweeps what it gave before; only then is anybody told. A list that comes in parts has marked what
+ *              stays as it is before its end comes, so that the end of ten thousand that have not changed takes no time.
  * How it fails: it does not: what is wrong with a resource is the resource's problem, and never another's.
  * How it ends: plugins_free() frees all; chains that were given out end with the next change.
  */
@@ -127,7 +128,6 @@ static struct source *source_get(struct plugins *plugins, const char *name)
                 source->name = string_copy(name);
                 map_put_text(plugins->sources, name, source);
         }
-        source->seen = 0;
         plugins->generation++;
         return source;
 }
@@ -177,7 +177,8 @@ static bool plugin_is_same(const struct plugin *a, const struct plugin *b)
         return a && a->fingerprint == b->fingerprint && strcmp(a->version, b->version) == 0;
 }
 
-static void plugin_take(struct plugins *plugins, struct source *source, struct plugin *plugin, struct changes *changes)
+/* NULL: too many of one object. */
+static struct entry *plugin_take(struct plugins *plugins, struct source *source, struct plugin *plugin, struct changes *changes)
 {
         CLEANUP(key_fini) struct key key = key_make(plugin->kind, plugin->namespace, plugin->name);
         CLEANUP(plugin_unref) struct plugin *taken = plugin;
@@ -188,26 +189,34 @@ static void plugin_take(struct plugins *plugins, struct source *source, struct p
         }
         CLEANUP(plugin_unref) struct plugin *before = object->entries ? plugin_ref(object->entries->plugin) : NULL;
         struct entry *entry = entry_get(plugins, object, source);
-        if (!entry)
-                return;
-        entry->generation = plugins->generation;
-        source->seen++;
-        if (plugin_is_same(entry->plugin, plugin))
-                return;
+        if (!entry || plugin_is_same(entry->plugin, plugin))
+                return entry;
         struct plugin *old = entry->plugin;               /* until it is out of the index */
         entry->plugin = TAKE(taken);
         object_settle(plugins, object, before, changes);
         plugin_unref(&old);
+        return entry;
 }
 
-/* Those of the source in this object that the change under way did not have; the object goes with its last entry. True if it went. */
-static bool object_sweep(struct plugins *plugins, struct object *object, struct source *source, struct changes *changes)
+static void entry_mark(struct source *source, uint64_t list, struct entry *entry)
+{
+        if (source->list != list)
+                source->listed = 0;
+        source->list = list;
+        if (entry && entry->generation != list) {
+                entry->generation = list;
+                source->listed++;
+        }
+}
+
+/* Those of the source in this object that are not of the generation that stays; the object goes with its last entry. True if it went. */
+static bool object_sweep(struct plugins *plugins, struct object *object, struct source *source, uint64_t stays, struct changes *changes)
 {
         CLEANUP(plugin_unref) struct plugin *before = plugin_ref(object->entries->plugin);
         struct entry *gone = NULL;
         for (struct entry **at = &object->entries; *at;) {
                 struct entry *entry = *at;
-                if (entry->source != source || entry->generation == plugins->generation) {
+                if (entry->source != source || entry->generation == stays) {
                         at = &entry->next;
                         continue;
                 }
@@ -215,6 +224,7 @@ static bool object_sweep(struct plugins *plugins, struct object *object, struct 
                 entry->next = gone;
                 gone = entry;
                 source->count--;
+                source->listed -= source->list > 0 && entry->generation == source->list;
                 plugins->entry_count--;
         }
         if (!gone)
@@ -237,22 +247,78 @@ void plugins_put(struct plugins *plugins, const char *source_name, struct plugin
         changes_tell(plugins, &changes);
 }
 
+static void source_sweep(struct plugins *plugins, struct source *source, size_t staying, uint64_t stays, struct changes *changes)
+{
+        const void *key;
+        size_t key_size, position = 0;
+        void *object;
+        while (source->count > staying && map_next(plugins->objects, &position, &key, &key_size, &object))
+                if (object_sweep(plugins, object, source, stays, changes))
+                        map_remove(plugins->objects, key, key_size);
+        source_settle(plugins, source);
+}
+
 void plugins_replace(struct plugins *plugins, const char *source_name, struct plugin *const *items, size_t count)
 {
         ON_LOOP();
         struct changes changes = { 0 };
+        size_t seen = 0;
         struct source *source = source_get(plugins, source_name);
         map_reserve(plugins->objects, map_get_count(plugins->objects) + count);
-        for (size_t i = 0; i < count; i++)
-                plugin_take(plugins, source, items[i], &changes);
+        for (size_t i = 0; i < count; i++) {
+                struct entry *entry = plugin_take(plugins, source, items[i], &changes);
+                if (!entry)
+                        continue;
+                entry->generation = plugins->generation;
+                seen++;
+        }
+        source_sweep(plugins, source, seen, plugins->generation, &changes);
+        changes_tell(plugins, &changes);
+}
 
-        const void *key;
-        size_t key_size, position = 0;
-        void *object;
-        while (source->count > source->seen && map_next(plugins->objects, &position, &key, &key_size, &object))
-                if (object_sweep(plugins, object, source, &changes))
-                        map_remove(plugins->objects, key, key_size);
-        source_settle(plugins, source);
+uint64_t plugins_list_open(struct plugins *plugins)
+{
+        return ++plugins->generation;
+}
+
+bool plugins_list_confirm(struct plugins *plugins, const char *source_name, uint64_t list, const struct plugin *plugin)
+{
+        ON_LOOP();
+        CLEANUP(key_fini) struct key key = key_make(plugin->kind, plugin->namespace, plugin->name);
+        const struct object *object = map_get(plugins->objects, key.bytes, key.size);
+        struct entry *entry = object ? object->entries : NULL;
+        while (entry && strcmp(entry->source->name, source_name) != 0)
+                entry = entry->next;
+        if (!entry || !plugin_is_same(entry->plugin, plugin))
+                return false;
+        entry_mark(entry->source, list, entry);
+        return true;
+}
+
+/* Of one object of the source, the last one counts: each is a change of its own. */
+static void listed_take(struct plugins *plugins, struct source *source, uint64_t list, struct plugin *plugin, struct changes *changes)
+{
+        plugins->generation++;
+        entry_mark(source, list, plugin_take(plugins, source, plugin, changes));
+}
+
+void plugins_list_put(struct plugins *plugins, const char *source_name, uint64_t list, struct plugin *plugin)
+{
+        ON_LOOP();
+        struct changes changes = { 0 };
+        listed_take(plugins, source_get(plugins, source_name), list, plugin, &changes);
+        changes_tell(plugins, &changes);
+}
+
+void plugins_list_close(struct plugins *plugins, const char *source_name, uint64_t list, struct plugin *const *items, size_t count)
+{
+        ON_LOOP();
+        struct changes changes = { 0 };
+        struct source *source = source_get(plugins, source_name);
+        entry_mark(source, list, NULL);
+        for (size_t i = 0; i < count; i++)
+                listed_take(plugins, source, list, items[i], &changes);
+        source_sweep(plugins, source, source->listed, list, &changes);
         changes_tell(plugins, &changes);
 }
 
@@ -267,7 +333,7 @@ bool plugins_remove(struct plugins *plugins, const char *source_name, enum plugi
         struct changes changes = { 0 };
         struct source *source = source_get(plugins, source_name);
         size_t count = source->count;
-        if (object_sweep(plugins, object, source, &changes))
+        if (object_sweep(plugins, object, source, plugins->generation, &changes))
                 map_remove(plugins->objects, key.bytes, key.size);
         bool is_removed = source->count < count;
         source_settle(plugins, source);

@@ -2,14 +2,14 @@
 #pragma once
 #include <wasmcached/plugin.h>
 
-struct source { char *name; size_t count, seen; };                 /* entries it has; those that the change under way had in it */
+struct source { char *name; size_t count, listed; uint64_t list; };         /* entries it has; those that are marked as part of the list under way */
 
 /* One object as one source gives it. */
 struct entry {
         struct plugin *plugin;
         struct source *source;
         unsigned nth;                     /* of several in one source */
-        uint64_t generation;              /* of the last change that had it */
+        uint64_t generation;              /* of the last change that had it, or the list's that it is marked for */
         struct entry *next;               /* of the same object, in order of (source, nth); the first one counts */
 };
 struct object { struct entry *entries; struct plugin *placed; /* the one in the index, borrowed */ };

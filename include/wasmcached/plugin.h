@@ -87,6 +87,13 @@ void plugins_free(struct plugins **plugins);
 int plugin_compare_sources(const char *a, const char *b);
 void plugins_put(struct plugins *plugins, const char *source, struct plugin *plugin);
 void plugins_replace(struct plugins *plugins, const char *source, struct plugin *const *items, size_t count);     /* all of the source; count 0 forgets it */
+/* A source's list that comes in parts. What is as it was is only marked as part of it; the end takes the rest (count may be 0) and takes away what is not marked, so that it has
+   no more to do in its one turn than has changed. Of one object the last one counts. confirm: true = as it was, and marked. put: marked, and in place at once. put and close
+   take over. */
+uint64_t plugins_list_open(struct plugins *plugins);
+bool plugins_list_confirm(struct plugins *plugins, const char *source, uint64_t list, const struct plugin *plugin);
+void plugins_list_put(struct plugins *plugins, const char *source, uint64_t list, struct plugin *plugin);
+void plugins_list_close(struct plugins *plugins, const char *source, uint64_t list, struct plugin *const *items, size_t count);
 bool plugins_remove(struct plugins *plugins, const char *source, enum plugin_kind kind, const char *namespace, const char *name);
 /* The one that counts; NULL if there is none. Borrowed until the next change. */
 const struct plugin *plugins_find(const struct plugins *plugins, enum plugin_kind kind, const char *namespace, const char *name);

@@ -7,7 +7,7 @@ import pytest
 
 from e2e_daemon import await_true
 from e2e_images import hexes, push, unique
-from e2e_kube import Kube, in_cluster
+from e2e_kube import PATHS, Kube, in_cluster
 from e2e_plugins import plugin, pod
 
 
@@ -88,6 +88,45 @@ def test_ten_thousand(kube, cluster):
     assert slowest < 2, slowest
     kube.apply(plugin('last', url='oci://127.0.0.1:1/x:v1'))
     await_true(lambda: 'last' in cluster.names(), 30)
+
+
+def listed(thing, kind, version):
+    return {'type': kind, 'object': {**thing, 'metadata': {**thing['metadata'], 'resourceVersion': str(version)}}}
+
+
+def test_changes_before_the_end_of_a_streaming_list(kube, cluster):
+    """A server may send what changes meanwhile before the bookmark that ends its list: the last of it counts, in a first list and in a later one."""
+    def early(*events):
+        kube.steer('early', path=PATHS['WasmPlugin'], json=json.dumps(events))
+
+    kube.apply(plugin('p', url='oci://127.0.0.1:1/x:v1'), plugin('gone', url='oci://127.0.0.1:1/x:v1'))
+    early(listed(plugin('p', url='oci://127.0.0.1:1/x:v1', priority=5), 'MODIFIED', 5000), listed(plugin('gone', url='oci://127.0.0.1:1/x:v1'), 'DELETED', 5001))
+    cluster.daemon.start()
+    await_ready(cluster)
+    assert [(entry['name'], entry['priority']) for entry in cluster.chain()] == [('p', 5)]
+    early(listed(plugin('p', url='oci://127.0.0.1:1/x:v1', priority=6), 'MODIFIED', 6000), listed(plugin('p', url='oci://127.0.0.1:1/x:v1', priority=7), 'MODIFIED', 6001),
+          listed(plugin('q', url='oci://127.0.0.1:1/x:v1'), 'ADDED', 6002), listed(plugin('gone', url='oci://127.0.0.1:1/x:v1'), 'DELETED', 6003),
+          listed(plugin('q', url='oci://127.0.0.1:1/x:v1'), 'DELETED', 6004))
+    kube.steer('expire')
+    kube.steer('close')
+    await_true(lambda: [(entry['name'], entry['priority']) for entry in cluster.chain()] == [('p', 7)], 60)
+    assert len(cluster.resources()) == 1
+
+
+@pytest.mark.parametrize('streaming', ['yes', 'no'])
+def test_first_list_that_breaks_off(kube, cluster, streaming):
+    """Nobody is told of half a list, and nothing of it is left."""
+    kube.steer('set', streaming=streaming)
+    half = {'type': 'ADDED', 'object': {**plugin('half', url='oci://127.0.0.1:1/x:v1')}}
+    half['object']['metadata']['resourceVersion'] = '7'
+    kube.fault('wasmplugins', 'line' if streaming == 'yes' else 'truncate', count=3, arg=json.dumps(half))
+    cluster.daemon.start()
+    await_true(lambda: 'kubernetes_lost source=kubernetes/wasmplugins' in cluster.daemon.told(), 30)
+    answer = cluster.ask(namespace='team-a')
+    assert answer.status == 503 and answer.code == 'busy'
+    kube.apply(plugin('p', url='oci://127.0.0.1:1/x:v1'))
+    await_ready(cluster)
+    assert cluster.names() == ['p'] and [row['name'] for row in cluster.resources()] == ['p']
 
 
 # ---- before the first list

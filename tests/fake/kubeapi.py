@@ -18,6 +18,7 @@ Steering (never logged, never refused; GET or POST, everything in the query):
     /_set?streaming=yes|no|ignored|etcd34  yes; 422; older than 1.27: the parameter is unknown; the ERROR event of an old etcd
     /_set?pretty=1                         JSON with line ends and blanks, also inside of a watch's events (what a real server does for some User-Agents)
     /_set?chunk=N                          watch lines and bodies are sent in pieces of N bytes
+    /_early?path=P&json=EVENTS             these come in every streaming list of P from now on, behind what is there and before the bookmark that ends the list
     /_set?accept=T[,T…]                    bearer tokens that are known; others get 401
     /_fault?match=TEXT&do=MODE[&count=N][&arg=A]      the next N (1) requests whose "METHOD target" holds TEXT get MODE:
         status (arg: code)  forbidden  absent  plain404  toomany (arg: retryAfterSeconds)  unavailable (the same, 503)  toolarge  gone  gone-event  error-event (arg: code)
@@ -74,6 +75,7 @@ class World:
         self.log, self.faults, self.tokens = [], [], {}
         self.streaming, self.chunk, self.accept, self.indent = "yes", 0, None, None
         self.bookmarks = self.closes = 0
+        self.early = {}                              # collection -> events
 
     def change(self, kind, collection, key, thing):
         with self.changed:
@@ -257,6 +259,8 @@ class Api:
         if initial:
             for thing in filter(wanted, things):
                 self.line(connection, "ADDED", thing)
+            for event in world.early.get(target.collection, []):
+                self.line(connection, event["type"], event["object"])
             if world.streaming != "ignored":
                 self.line(connection, "BOOKMARK", {"kind": KINDS.get(target.plural, "Thing"), "apiVersion": "v1", "metadata": {
                     "resourceVersion": str(at), "creationTimestamp": None, "annotations": {"k8s.io/initial-events-end": "true"}}})
@@ -335,6 +339,9 @@ class Api:
 
     def steer_delete(self, query):
         self.world.change("DELETED", query["path"], (query.get("namespace", ""), query["name"]), None)
+
+    def steer_early(self, query):
+        self.world.early[query["path"]] = json.loads(query["json"])
 
     def steer_bookmark(self, _):
         with self.world.changed:

@@ -94,6 +94,65 @@ static void test_replace(void **state)
         assert_int_equal(plugins_get_count(plugins), 0);
 }
 
+/* In parts: what is as it was is confirmed, what is not comes with the end, which takes the rest away. */
+static void test_list_in_parts(void **state)
+{
+        (void)state;
+        CLEANUP(plugins_free) struct plugins *plugins = set_new();
+        CLEANUP(plugin_unref) struct plugin *same = wasm("team", "a", ""), *other = wasm("team", "b", ", priority: 1"), *new = wasm("team", "n", "");
+        uint64_t list = plugins_list_open(plugins);
+        assert_false(plugins_list_confirm(plugins, "kube", list, same));                       /* no such source yet */
+        plugins_list_put(plugins, "kube", list, wasm("team", "a", ""));
+        expect_told("+team/a");                                            /* at once */
+        plugins_list_put(plugins, "kube", list, wasm("team", "b", ""));
+        plugins_list_put(plugins, "kube", list, wasm("team", "c", ""));
+        plugins_list_close(plugins, "kube", list, NULL, 0);
+        expect_told("+team/b +team/c");
+        plugins_put(plugins, "file", wasm("team", "z", ""));
+        buffer_clear(&told);
+
+        list = plugins_list_open(plugins);
+        assert_false(plugins_list_confirm(plugins, "file", list, same));                       /* another source's */
+        assert_true(plugins_list_confirm(plugins, "kube", list, same) && plugins_list_confirm(plugins, "kube", list, same));
+        assert_false(plugins_list_confirm(plugins, "kube", list, other) || plugins_list_confirm(plugins, "kube", list, new));
+        expect_list(plugins, NULL, "team/a@kube team/b@kube team/c@kube team/z@file");
+        struct plugin *rest[] = { plugin_ref(other), plugin_ref(new) };
+        plugins_list_close(plugins, "kube", list, rest, COUNT_OF(rest));
+        expect_told("~team/b +team/n -team/c");
+        expect_list(plugins, NULL, "team/a@kube team/b@kube team/n@kube team/z@file");
+
+        /* Nothing in it; then a list that was not closed, whose marks are worth nothing for the next one. */
+        list = plugins_list_open(plugins);
+        assert_true(plugins_list_confirm(plugins, "kube", list, same));
+        list = plugins_list_open(plugins);
+        assert_true(plugins_list_confirm(plugins, "kube", list, new));
+        plugins_list_close(plugins, "kube", list, NULL, 0);
+        expect_list(plugins, NULL, "team/n@kube team/z@file");
+        plugins_list_close(plugins, "kube", plugins_list_open(plugins), NULL, 0);
+        plugins_list_close(plugins, "nobody", plugins_list_open(plugins), NULL, 0);
+        expect_list(plugins, NULL, "team/z@file");
+}
+
+/* An object that changes, or goes, while its list is under way: the last of it counts, and only once. */
+static void test_list_with_changes(void **state)
+{
+        (void)state;
+        CLEANUP(plugins_free) struct plugins *plugins = set_new();
+        CLEANUP(plugin_unref) struct plugin *first = wasm("team", "a", "");
+        plugins_put(plugins, "kube", wasm("team", "a", ""));
+        plugins_put(plugins, "kube", wasm("team", "b", ""));
+        plugins_put(plugins, "kube", wasm("team", "c", ""));
+        uint64_t list = plugins_list_open(plugins);
+        assert_true(plugins_list_confirm(plugins, "kube", list, first));
+        plugins_list_put(plugins, "kube", list, wasm("team", "b", ", priority: 1"));
+        plugins_list_put(plugins, "kube", list, wasm("team", "b", ", priority: 2"));
+        assert_true(plugins_remove(plugins, "kube", PLUGIN_WASM_PLUGIN, "team", "b"));
+        struct plugin *rest[] = { wasm("team", "a", ", priority: 3"), wasm("team", "a", ", priority: 4"), wasm("team", "n", "") };
+        plugins_list_close(plugins, "kube", list, rest, COUNT_OF(rest));
+        expect_list(plugins, NULL, "team/a@kube team/n@kube");
+        assert_int_equal(plugins_find(plugins, PLUGIN_WASM_PLUGIN, "team", "a")->priority, 4);
+}
+
 static int counted(void *arg)
 {
         struct plugins *plugins = arg;
@@ -276,8 +335,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_put_and_remove), cmocka_unit_test(test_files_go_first),
-                cmocka_unit_test(test_replace), cmocka_unit_test(test_shadows), cmocka_unit_test(test_repeats), cmocka_unit_test(test_told_after),
-                cmocka_unit_test(test_pages), cmocka_unit_test(test_memory),
+                cmocka_unit_test(test_replace), cmocka_unit_test(test_list_in_parts), cmocka_unit_test(test_list_with_changes),
+                cmocka_unit_test(test_shadows), cmocka_unit_test(test_repeats), cmocka_unit_test(test_told_after), cmocka_unit_test(test_pages), cmocka_unit_test(test_memory),
         };
         int failed = cmocka_run_group_tests(tests, NULL, NULL);
         buffer_fini(&told);
