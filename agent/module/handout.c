@@ -100,49 +100,7 @@ bool handout_try(struct modules *modules, const struct ask *ask, struct entry *e
         return true;
 }
 
-/* ---- by a worker ---- */
-
-struct link_job {
-        struct task task;
-        struct entry *entry;
-        struct digest sha256;
-        struct store_identity identity;
-        char namespace[STORE_NAMESPACE_BYTES], holder[20];
-        struct store_lease lease;
-        bool takes_away, is_linked_again;
-        bool is_damaged, is_done;
-        struct error err;
-};
-
-/* The blob looks other than we left it: only its bytes can tell. */
-static bool prove_blob(struct link_job *link, struct store *store)
-{
-        if (store_check_identity(store, &link->sha256, NULL, &link->identity))
-                return true;
-        link->is_damaged = !store_verify(store, &link->sha256, 0, NULL, &link->identity, &link->err);
-        return !link->is_damaged;
-}
-
-static void link_run(struct job *job)
-{
-        ON_WORKER();
-        struct link_job *link = CONTAINER_OF(job, struct link_job, task.job);
-        struct store *store = link->task.modules->store;
-        if (link->takes_away) {
-                link->is_done = store_unlink(store, &link->sha256, link->namespace, &link->identity, &link->err);
-                return;
-        }
-        if (!prove_blob(link, store))
-                return;
-        if (!link->namespace[0]) {
-                link->is_done = true;
-                return;
-        }
-        if (link->is_linked_again && !store_unlink(store, &link->sha256, link->namespace, &link->identity, &link->err))
-                return;
-        struct store_touch touch = { .leases = &link->lease, .lease_count = 1 };
-        link->is_done = store_link(store, &link->sha256, link->namespace, &link->identity, &link->err) && store_save_touch(store, &touch, &link->err);
-}
+/* ---- what comes of a link ---- */
 
 void entry_wake(struct modules *modules, struct entry *entry, const char *namespace, const struct error *err)
 {
@@ -200,10 +158,8 @@ void handout_drop(struct entry *entry, const char *namespace)
                 }
 }
 
-static void link_done(struct job *job)
+void handout_settle(struct modules *modules, struct link *link)
 {
-        struct link_job *link = CONTAINER_OF(job, struct link_job, task.job);
-        struct modules *modules = link->task.modules;
         struct entry *entry = link->entry;
         struct handout *handout = catalog_find_handout(entry, link->namespace);
         entry->is_busy = false;
@@ -225,13 +181,11 @@ static void link_done(struct job *job)
                         handout_drop(entry, link->namespace);
                 entry_wake(modules, entry, link->namespace, link->is_done || link->takes_away ? NULL : &link->err);
         }
-        free(link);
-        task_end(modules);
 }
 
-static struct link_job *link_new(struct entry *entry, const char *namespace)
+static struct link *link_new(struct entry *entry, const char *namespace)
 {
-        struct link_job *link = memory_new(1, sizeof *link);
+        struct link *link = memory_new(1, sizeof *link);
         link->entry = entry;
         link->sha256 = entry->sha256;
         link->identity = entry->identity;
@@ -286,7 +240,8 @@ void handout_give(struct module_waiter *waiter)
                 return;
 
         const char *namespace = link_name(&waiter->ask);
-        struct link_job *link = link_new(entry, namespace);
+        struct link *link = link_new(entry, namespace);
+        link->is_patient = waiter->ask.is_patient;
         struct handout *handout = catalog_find_handout(entry, namespace);
         link->is_linked_again = handout && handout->is_linked;
         if (*namespace) {
@@ -294,7 +249,7 @@ void handout_give(struct module_waiter *waiter)
                 lease->is_saved = true;
                 lease_to_row(lease, &link->lease, link->holder);
         }
-        task_start(modules, &link->task, link_run, link_done);
+        link_start(modules, link);
 }
 
 /* Starts only if nobody holds the file; else the sweep comes by again. */
@@ -304,8 +259,8 @@ void handout_take_away(struct modules *modules, struct handout *handout)
                 modules->untaken_links = true;
                 return;
         }
-        struct link_job *link = link_new(handout->entry, handout->namespace);
+        struct link *link = link_new(handout->entry, handout->namespace);
         handout->is_linked = false;
-        link->takes_away = true;
-        task_start(modules, &link->task, link_run, link_done);
+        link->takes_away = link->is_patient = true;
+        link_start(modules, link);
 }

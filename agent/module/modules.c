@@ -190,6 +190,7 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
         modules->sweep_timer = loop_timer_start(loop, SWEEP_MS, SWEEP_MS, sweep, modules);
         modules->touch_timer = loop_timer_start(loop, TOUCH_MS, 0, touch_now, modules);
         modules->is_touch_armed = true;
+        links_init(modules);
         evict_check(modules);
         rejudge_rules(modules);
         *ret_modules = modules;
@@ -269,6 +270,7 @@ void modules_close(struct modules *modules, void (*closed)(void *arg), void *arg
         cancel_trigger(modules->verify_cancel);
         loop_timer_cancel(&modules->sweep_timer);
         loop_timer_cancel(&modules->touch_timer);
+        links_close(modules);
         leases_save(modules);
         task_end(modules);
 }
@@ -280,6 +282,7 @@ void modules_free(struct modules **modules_pointer)
                 return;
         loop_timer_cancel(&modules->sweep_timer);
         loop_timer_cancel(&modules->touch_timer);
+        loop_timer_cancel(&modules->links.timer);
         load_free(modules);
         secrets_free(modules);
         catalog_fini(&modules->catalog);

@@ -163,6 +163,24 @@ void entry_note_used(struct modules *modules, struct entry *entry);
 void entry_wake(struct modules *modules, struct entry *entry, const char *namespace, const struct error *err);  /* waiters go on; those of `namespace` are refused if err */
 void modules_drop_entry(struct modules *modules, struct entry *entry, const char *event, const char *detail);  /* damaged or gone: out of the catalog, waiters ask again */
 
+/* link.c: links are made and taken away by a worker, many at a time. What comes back is settled by handout.c. */
+struct link {
+        struct link *next;
+        struct entry *entry;
+        struct digest sha256;
+        struct store_identity identity;
+        char namespace[STORE_NAMESPACE_BYTES], holder[20];
+        struct store_lease lease;
+        bool takes_away, is_linked_again, is_patient;      /* the last: those that somebody waits for go first */
+        bool is_doubtful, is_damaged, is_done;
+        struct error err;
+};
+struct link_list { struct link *first, **end; };
+void link_start(struct modules *modules, struct link *link);                /* takes it over */
+void links_init(struct modules *modules);
+void links_close(struct modules *modules);                                  /* what has not begun is refused, what has is settled when it is done */
+void handout_settle(struct modules *modules, struct link *link);
+
 /* ---- space ---- */
 enum room { ROOM_MADE, ROOM_BEING_MADE, ROOM_NONE };
 enum room evict_make_room(struct modules *modules, uint64_t bytes);
@@ -242,6 +260,7 @@ struct modules {
         unsigned tasks, leaving;
         struct loop_timer *sweep_timer, *touch_timer;
         bool is_touch_running, is_touch_armed, untaken_links;
+        struct { struct link_list urgent, patient, done; bool is_running; struct loop_timer *timer; } links;
         struct buffer dirty, ended, used;         /* to be saved: lease ids (STORE_LEASE_ID_BYTES each), ids gone, digests of modules used */
         struct cancel *verify_cancel;
         bool is_scrubbing; struct digest scrub_at; int64_t scrub_next_ms;

@@ -1,6 +1,7 @@
 /*
  * How it goes: a caller's file is a hard link in the folder of its namespace; making and removing it changes the blob's ctime, so the row follows. The blob is looked at before,
  *              so that a link never makes a replaced file look like ours.
+ *              Of many at once all rows are one transaction, for which the disk is waited for once; between a file and its row another may then look at it, who hashes it again.
  * How it fails: a damaged blob is quarantined instead of linked; a full or read-only disk refuses, links that are there stay.
  * How it ends: folders of namespaces are never removed: a pod may have one mounted.
  */
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wasmcached/store/handout.h>
 #include "inside.h"
 
 static bool namespace_valid(const char *namespace, size_t *ret_length)
@@ -143,8 +145,11 @@ bool handout_refresh(struct store *store, const struct digest *module, struct er
         return is_good;
 }
 
-/* After a link or unlink of ours: the ctime is new, all else must be as it was. */
-static bool identity_follow(struct store *store, const struct digest *module, const struct store_identity *before, struct store_identity *ret_identity, struct error *err)
+/* A blob's ctime after a link or unlink of ours, which is not in its row yet. */
+struct moved { bool is_new; int64_t from_ns; struct store_identity now; };
+
+/* All else must be as it was. */
+static bool identity_look(struct store *store, const struct digest *module, const struct store_identity *before, struct moved *ret_moved, struct error *err)
 {
         char blob[BLOB_NAME_BYTES];
         blob_format_name(module, blob);
@@ -152,50 +157,117 @@ static bool identity_follow(struct store *store, const struct digest *module, co
         if (!identity_get(store->blobs_fd, blob, &now))
                 return store_fail(store, err, errno, "cannot stat the module %s", blob + 3);
         if (!identity_same_bytes(&now, before))
-                return blob_settle(store, module, ret_identity, err);
-        if (!identity_equal(&now, before) && !row_save_identity(store, module, &now, err))
-                return false;
-        *ret_identity = now;
+                return blob_settle(store, module, &ret_moved->now, err);
+        *ret_moved = (struct moved){ !identity_equal(&now, before), before->ctime_ns, now };
         return true;
+}
+
+/* Under names_lock, both. */
+static bool link_make(struct store *store, const struct store_handout *handout, struct moved *ret_moved, struct error *err)
+{
+        char name[HANDOUT_NAME_BYTES];
+        struct store_identity before, there;
+        handout_format_name(handout->namespace, &handout->module, name);
+        if (!blob_settle(store, &handout->module, &before, err))
+                return false;
+        if (identity_get(store->modules_fd, name, &there) && there.inode == before.inode && there.device == before.device) {
+                ret_moved->now = before;
+                return true;
+        }
+        return store_refuse_read_only(store, err) && handout_place(store, handout->namespace, &handout->module, err) &&
+               identity_look(store, &handout->module, &before, ret_moved, err);
+}
+
+static bool link_end(struct store *store, const struct store_handout *handout, struct moved *ret_moved, struct error *err)
+{
+        char name[HANDOUT_NAME_BYTES], blob[BLOB_NAME_BYTES];
+        struct store_module row = { 0 };
+        struct store_identity before;
+        bool is_there = false;
+        handout_format_name(handout->namespace, &handout->module, name);
+        blob_format_name(&handout->module, blob);
+        if (!store_refuse_read_only(store, err) || !row_get_module(store, &handout->module, &row, &is_there, err))
+                return false;
+        /* A file that is not as we left it stays suspect: its row is not made to fit. */
+        bool is_ours = is_there && identity_get(store->blobs_fd, blob, &before) && identity_equal(&before, &row.identity);
+        if (unlinkat(store->modules_fd, name, 0) != 0 && errno != ENOENT)
+                return store_fail(store, err, errno, "cannot remove modules/%s", name);
+        ret_moved->now = row.identity;
+        return !is_ours || identity_look(store, &handout->module, &before, ret_moved, err);
+}
+
+static bool handout_change(struct store *store, const struct store_handout *handout, struct moved *ret_moved, struct error *err)
+{
+        char name[HANDOUT_NAME_BYTES];
+        *ret_moved = (struct moved){ 0 };
+        if (!handout_format_name(handout->namespace, &handout->module, name))
+                return refuse(err, ERROR_BAD_REQUEST, "the namespace is no DNS label");
+        return (handout->is_ending ? link_end : link_make)(store, handout, ret_moved, err);
+}
+
+/* ---- one, its row before anybody else touches the file */
+
+static bool change_and_save(struct store *store, const struct store_handout *handout, struct store_identity *ret_identity, struct error *err)
+{
+        struct moved moved;
+        names_lock(store, &handout->module);
+        bool is_good = handout_change(store, handout, &moved, err) && (!moved.is_new || row_save_identity(store, &handout->module, &moved.now, err));
+        names_unlock(store, &handout->module);
+        if (is_good)
+                *ret_identity = moved.now;
+        return is_good;
 }
 
 bool store_link(struct store *store, const struct digest *module, const char *namespace, struct store_identity *ret_identity, struct error *err)
 {
-        char name[HANDOUT_NAME_BYTES];
-        if (!handout_format_name(namespace, module, name))
-                return refuse(err, ERROR_BAD_REQUEST, "the namespace is no DNS label");
-
-        struct store_identity before, there;
-        names_lock(store, module);
-        bool is_good = blob_settle(store, module, &before, err);
-        if (is_good && identity_get(store->modules_fd, name, &there) && there.inode == before.inode && there.device == before.device)
-                *ret_identity = before;
-        else if (is_good)
-                is_good = store_refuse_read_only(store, err) && handout_place(store, namespace, module, err) && identity_follow(store, module, &before, ret_identity, err);
-        names_unlock(store, module);
-        return is_good;
+        return change_and_save(store, &(struct store_handout){ .module = *module, .namespace = namespace }, ret_identity, err);
 }
 
 bool store_unlink(struct store *store, const struct digest *module, const char *namespace, struct store_identity *ret_identity, struct error *err)
 {
-        char name[HANDOUT_NAME_BYTES], blob[BLOB_NAME_BYTES];
-        if (!handout_format_name(namespace, module, name))
-                return refuse(err, ERROR_BAD_REQUEST, "the namespace is no DNS label");
-        blob_format_name(module, blob);
+        return change_and_save(store, &(struct store_handout){ .module = *module, .namespace = namespace, .is_ending = true }, ret_identity, err);
+}
 
-        struct store_module row = { 0 };
-        struct store_identity before;
-        bool is_there = false;
-        names_lock(store, module);
-        bool is_good = store_refuse_read_only(store, err) && row_get_module(store, module, &row, &is_there, err);
-        /* A file that is not as we left it stays suspect: its row is not made to fit. */
-        bool is_ours = is_good && is_there && identity_get(store->blobs_fd, blob, &before) && identity_equal(&before, &row.identity);
-        if (is_good && unlinkat(store->modules_fd, name, 0) != 0 && errno != ENOENT)
-                is_good = store_fail(store, err, errno, "cannot remove modules/%s", name);
-        if (is_good && is_ours)
-                is_good = identity_follow(store, module, &before, ret_identity, err);
-        else if (is_good)
-                *ret_identity = row.identity;
-        names_unlock(store, module);
-        return is_good;
+/* ---- many, all rows in one transaction */
+
+/* A row that is not as it was before any more has been brought further by somebody who looked later. */
+static bool handout_save(struct store *store, const struct store_handout *handout, const struct moved *moved, struct error *err)
+{
+        if (moved->is_new && !index_write(store, STATEMENT_MODULE_FOLLOW, err, "dii", &handout->module, moved->from_ns, moved->now.ctime_ns))
+                return false;
+        return !handout->lease || row_save_lease(store, handout->lease, err);
+}
+
+static bool handouts_save(struct store *store, const struct store_handout *handouts, const struct moved *moved, size_t count, struct error *err)
+{
+        if (!index_begin(store, err))
+                return false;
+        bool is_good = index_meta_put(store, "alive_s", clock_get_wall_s(), err);
+        for (size_t i = 0; is_good && i < count; i++)
+                if (handouts[i].is_done)
+                        is_good = handout_save(store, &handouts[i], &moved[i], err);
+        return index_end(store, is_good, err);
+}
+
+void store_save_handouts(struct store *store, struct store_handout *handouts, size_t count)
+{
+        CLEANUP(cleanup_free) struct moved *moved = memory_new(count + 1, sizeof *moved);
+        struct error err = { 0 };
+        size_t rows = 0;
+        for (size_t i = 0; i < count; i++) {
+                struct store_handout *handout = &handouts[i];
+                names_lock(store, &handout->module);
+                handout->is_done = handout_change(store, handout, &moved[i], &handout->err);
+                names_unlock(store, &handout->module);
+                if (handout->is_done)
+                        handout->identity = moved[i].now;
+                rows += handout->is_done && (moved[i].is_new || handout->lease);
+        }
+        if (rows == 0 || handouts_save(store, handouts, moved, count, &err))
+                return;
+        for (size_t i = 0; i < count; i++)
+                if (handouts[i].is_done && (moved[i].is_new || handouts[i].lease)) {
+                        handouts[i].is_done = false;
+                        handouts[i].err = err;
+                }
 }

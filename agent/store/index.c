@@ -30,6 +30,7 @@ static const char *const texts[STATEMENTS] = {
         [STATEMENT_MODULE_AGAIN] = "UPDATE module SET created_s = max(?2, created_s + 1) WHERE sha256 = ?1",
         [STATEMENT_MODULE_GET] = "SELECT " MODULE_COLUMNS " FROM module WHERE sha256 = ?1",
         [STATEMENT_MODULE_IDENTITY] = "UPDATE module SET device = ?2, inode = ?3, size_bytes = ?4, mtime_ns = ?5, ctime_ns = ?6 WHERE sha256 = ?1",
+        [STATEMENT_MODULE_FOLLOW] = "UPDATE module SET ctime_ns = ?3 WHERE sha256 = ?1 AND ctime_ns = ?2",
         [STATEMENT_MODULE_USED] = "UPDATE module SET last_used_s = max(?2, last_used_s) WHERE sha256 = ?1",
         [STATEMENT_MODULE_PIN] = "UPDATE module SET pinned = ?2 WHERE sha256 = ?1",
         [STATEMENT_MODULE_DEVICE] = "UPDATE module SET device = ?2 WHERE device = ?1",

@@ -13,8 +13,8 @@ enum { BLOB_NAME_BYTES = 3 + 64 + 1, HANDOUT_NAME_BYTES = STORE_NAMESPACE_BYTES 
 /* One line per statement, in index.c. */
 enum statement {
         STATEMENT_BEGIN, STATEMENT_COMMIT, STATEMENT_ROLLBACK, STATEMENT_META_GET, STATEMENT_META_PUT,
-        STATEMENT_MODULE_PUT, STATEMENT_MODULE_ADOPT, STATEMENT_MODULE_AGAIN, STATEMENT_MODULE_GET, STATEMENT_MODULE_IDENTITY, STATEMENT_MODULE_USED, STATEMENT_MODULE_PIN,
-        STATEMENT_MODULE_DEVICE, STATEMENT_MODULE_DELETE,
+        STATEMENT_MODULE_PUT, STATEMENT_MODULE_ADOPT, STATEMENT_MODULE_AGAIN, STATEMENT_MODULE_GET, STATEMENT_MODULE_IDENTITY, STATEMENT_MODULE_FOLLOW,
+        STATEMENT_MODULE_USED, STATEMENT_MODULE_PIN, STATEMENT_MODULE_DEVICE, STATEMENT_MODULE_DELETE,
         STATEMENT_IMAGE_PUT, STATEMENT_IMAGE_MODULE, STATEMENT_DOCUMENT_PUT, STATEMENT_DOCUMENT_GET, STATEMENT_REFERENCE_PUT, STATEMENT_RESOURCE_PUT,
         STATEMENT_GRANT_PUT, STATEMENT_GRANT_TRIM, STATEMENT_GRANT_DELETE, STATEMENT_GRANT_DELETE_ALL, STATEMENT_GRANT_DELETE_OF,
         STATEMENT_LEASE_PUT, STATEMENT_LEASE_DELETE, STATEMENT_LEASE_DELETE_ENDED, STATEMENT_LEASE_SHIFT,
@@ -116,6 +116,7 @@ bool blob_settle(struct store *store, const struct digest *module, struct store_
 /* rows.c */
 bool row_get_module(struct store *store, const struct digest *module, struct store_module *ret_row, bool *ret_is_there, struct error *err);
 bool row_save_identity(struct store *store, const struct digest *module, const struct store_identity *identity, struct error *err);
+bool row_save_lease(struct store *store, const struct store_lease *lease, struct error *err);             /* under index_begin */
 bool row_delete_module(struct store *store, const struct digest *module, struct error *err);            /* and all that points at it */
 void row_read_module(sqlite3_stmt *row, struct store_module *ret_module);
 

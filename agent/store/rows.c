@@ -72,6 +72,11 @@ bool store_remove_grants(struct store *store, const struct digest *manifest, con
         return index_end(store, is_good, err);
 }
 
+bool row_save_lease(struct store *store, const struct store_lease *lease, struct error *err)
+{
+        return index_write(store, STATEMENT_LEASE_PUT, err, "ttdit", lease->id, lease->namespace, &lease->module, lease->expires_s, lease->holder ? lease->holder : "");
+}
+
 bool store_save_touch(struct store *store, const struct store_touch *touch, struct error *err)
 {
         if (!index_begin(store, err))
@@ -79,10 +84,8 @@ bool store_save_touch(struct store *store, const struct store_touch *touch, stru
         bool is_good = index_meta_put(store, "alive_s", clock_get_wall_s(), err);
         for (size_t i = 0; is_good && i < touch->ended_count; i++)
                 is_good = index_write(store, STATEMENT_LEASE_DELETE, err, "t", touch->ended[i]);
-        for (size_t i = 0; is_good && i < touch->lease_count; i++) {
-                const struct store_lease *lease = &touch->leases[i];
-                is_good = index_write(store, STATEMENT_LEASE_PUT, err, "ttdit", lease->id, lease->namespace, &lease->module, lease->expires_s, lease->holder ? lease->holder : "");
-        }
+        for (size_t i = 0; is_good && i < touch->lease_count; i++)
+                is_good = row_save_lease(store, &touch->leases[i], err);
         for (size_t i = 0; is_good && i < touch->used_count; i++)
                 is_good = index_write(store, STATEMENT_MODULE_USED, err, "di", &touch->used[i].sha256, touch->used[i].last_used_s);
         return index_end(store, is_good, err);

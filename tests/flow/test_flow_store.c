@@ -242,6 +242,117 @@ static void test_files(void **state)
         assert_int_equal(wrong.err.code, ERROR_NOT_FOUND);
 }
 
+/* Hundreds of first hand-outs at the same moment, many links to a transaction: each has its own outcome. */
+enum { MANY = 300 };
+static struct flow_answer many[MANY];
+
+static void many_start(const char *namespace)
+{
+        const struct module_caller caller = { .namespace = namespace, .module_dir = flow_tenant_b.module_dir, .holder = 7 };
+        memset(many, 0, sizeof many);
+        for (unsigned i = 0; i < MANY; i++) {
+                CLEANUP(cleanup_free) char *json = string_format("{\"url\":\"file://%s/m%u.wasm\"}", flow.files, i);
+                flow_start(&flow, json, &caller, &many[i]);
+        }
+}
+
+static char *many_link(const char *namespace, unsigned i)
+{
+        return string_format("%s/store/modules/%s/%s.wasm", flow.root, namespace, many[i].sha256);
+}
+
+static void many_check(const char *namespace)
+{
+        for (unsigned i = 0; i < MANY; i++) {
+                CLEANUP(cleanup_free) char *path = many_link(namespace, i);
+                struct stat info;
+                assert_true(many[i].is_ok);
+                assert_int_equal(stat(path, &info), 0);
+                assert_int_equal(info.st_size, 8 + 7);
+        }
+}
+
+static void many_open(void)
+{
+        for (unsigned i = 0; i < MANY; i++) {
+                CLEANUP(cleanup_free) char *path = string_format("%s/m%u.wasm", flow.files, i);
+                FILE *file = fopen(path, "we");
+                assert_non_null(file);
+                fwrite(wasm, 1, 8, file);
+                fprintf(file, "%c%c%c%04u", 0, 5, 4, i);               /* a custom section with that name */
+                fclose(file);
+        }
+        flow_open(&flow);
+        many_start("team-a");
+        flow_wait(&flow, many, MANY);
+        many_check("team-a");
+}
+
+static void test_many_links(void **state)
+{
+        (void)state;
+        many_open();
+        damage(many[7].sha256, false);
+        CLEANUP(cleanup_free) char *folder = string_format("%s/store/modules/team-b", flow.root), *foreign = many_link("team-b", 9);
+        assert_int_equal(mkdir(folder, 0755), 0);
+        FILE *file = fopen(foreign, "we");
+        assert_non_null(file);
+        fclose(file);
+        many_start("team-b");
+        flow_wait(&flow, many, MANY);
+        many_check("team-b");
+        for (unsigned i = 0; i < MANY; i++)
+                check_ok(&many[i], i == 7 ? MODULE_SOURCE_PULLED : MODULE_SOURCE_CACHE);
+        flow_close(&flow);
+        flow_open(&flow);
+        many_check("team-b");                              /* their leases were written down */
+
+        /* What cannot be written down is not handed out. */
+        fault_arm("store.commit", 1);
+        many_start("team-c");
+        flow_wait(&flow, many, MANY);
+        fault_arm("store.commit", 0);
+        for (unsigned i = 0; i < MANY; i++)
+                assert_true(!many[i].is_ok && many[i].err.code == ERROR_STORE_FULL);
+        many_start("team-c");
+        flow_wait(&flow, many, MANY);
+        many_check("team-c");
+}
+
+/* A stop does not wait for those that have not begun; whoever asked has an answer. */
+static void test_stop_among_many_links(void **state)
+{
+        (void)state;
+        many_open();
+        many_start("team-d");
+        flow_close(&flow);
+        for (unsigned i = 0; i < MANY; i++)
+                assert_true(many[i].is_answered && (many[i].is_ok || many[i].err.code == ERROR_BUSY));
+        flow_open(&flow);
+        many_start("team-d");
+        flow_wait(&flow, many, MANY);
+        many_check("team-d");
+}
+
+/* When leases end together, their links go together. */
+static void test_many_links_go(void **state)
+{
+        (void)state;
+        many_open();
+        struct error err;
+        for (unsigned i = 0; i < MANY; i++)
+                assert_true(module_lease_end(flow.modules, &(struct module_caller){ .is_trusted = true }, many[i].lease, &err));
+        for (unsigned tries = 0, left = MANY; left > 0; tries++) {
+                left = 0;
+                flow_run_ms(&flow, 20);
+                for (unsigned i = 0; i < MANY; i++) {
+                        CLEANUP(cleanup_free) char *path = many_link("team-a", i);
+                        left += access(path, F_OK) == 0;
+                }
+                assert_true(tries < 1000);
+        }
+}
+
 static void test_http(void **state)
 {
         (void)state;
@@ -406,6 +517,9 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_damage, begin, end),
                 cmocka_unit_test_setup_teardown(test_refresh, begin, end),
                 cmocka_unit_test_setup_teardown(test_files, begin, end),
+                cmocka_unit_test_setup_teardown(test_many_links, begin, end),
+                cmocka_unit_test_setup_teardown(test_stop_among_many_links, begin, end),
+                cmocka_unit_test_setup_teardown(test_many_links_go, begin, end),
                 cmocka_unit_test_setup_teardown(test_http, begin, end),
                 cmocka_unit_test_setup_teardown(test_mirrors, begin, end),
                 cmocka_unit_test_setup_teardown(test_import_and_explain, begin, end),

@@ -1,5 +1,6 @@
 /* Writer, commit, rows, hand-out and removal: on a healthy disk, when a step fails, and with many threads. */
 #include "test_store_tools.h"
+#include <wasmcached/store/handout.h>
 
 static void test_writer(void **state)
 {
@@ -309,6 +310,62 @@ static void test_handout(void **state)
         assert_false(path_exists(link_path(fixture, "team-b", &module.sha256)));
 }
 
+/* Many at once: each has its own outcome, and what was not written down refuses all that wanted it. */
+static void test_handouts(void **state)
+{
+        enum { COUNT = 6 };
+        struct fixture *fixture = *state;
+        struct store_module modules[COUNT];
+        struct store_lease leases[COUNT] = { 0 };
+        struct store_handout handouts[COUNT] = { 0 };
+        for (unsigned i = 0; i < COUNT; i++) {
+                modules[i] = content_put(fixture, i + 1, 100);
+                leases[i] = (struct store_lease){ .namespace = "team-a", .module = modules[i].sha256, .expires_s = clock_get_wall_s() + 1000, .holder = "h" };
+                snprintf(leases[i].id, sizeof leases[i].id, "lease-%u", i);
+                handouts[i] = (struct store_handout){ .module = modules[i].sha256, .namespace = "team-a", .lease = &leases[i] };
+        }
+        handouts[1].namespace = "No-label";
+        handouts[2].module = name_digest("ghost");
+        assert_int_equal(unlink(blob_path(fixture, &modules[3].sha256)), 0);
+        file_write(blob_path(fixture, &modules[3].sha256), "evil", 4);
+        handouts[4] = (struct store_handout){ .module = modules[4].sha256, .namespace = "team-a", .is_ending = true };
+        struct store_identity linked;
+        assert_true(store_link(fixture->store, &modules[4].sha256, "team-a", &linked, &fixture->err));
+        store_save_handouts(fixture->store, handouts, COUNT);
+        static const enum error_code codes[COUNT] = { ERROR_NONE, ERROR_BAD_REQUEST, ERROR_NOT_FOUND, ERROR_CHECKSUM_MISMATCH, ERROR_NONE, ERROR_NONE };
+        for (unsigned i = 0; i < COUNT; i++) {
+                assert_int_equal(handouts[i].is_done, codes[i] == ERROR_NONE);
+                if (!handouts[i].is_done)
+                        assert_int_equal(handouts[i].err.code, codes[i]);
+        }
+        assert_true(store_check_identity(fixture->store, &modules[0].sha256, "team-a", &handouts[0].identity));
+        assert_true(store_check_identity(fixture->store, &modules[5].sha256, "team-a", &handouts[5].identity));
+        assert_false(path_exists(link_path(fixture, "team-a", &modules[4].sha256)));
+        assert_true(store_check_identity(fixture->store, &modules[4].sha256, NULL, &handouts[4].identity));
+        assert_int_equal(census_take(fixture).leases, 2);
+
+        /* The rows followed: nothing is hashed again, and nothing is new, the second time and after a restart. */
+        struct store_handout again[2] = { handouts[0], handouts[5] };
+        store_save_handouts(fixture->store, again, 2);
+        assert_true(again[0].is_done && again[1].is_done);
+        assert_memory_equal(&again[0].identity, &handouts[0].identity, sizeof again[0].identity);
+        fixture_reopen(fixture);
+        assert_true(store_check_identity(fixture->store, &modules[0].sha256, "team-a", &handouts[0].identity));
+
+        /* No row, no hand-out. */
+        for (unsigned i = 0; i < 2; i++) {
+                struct store_handout lost[2] = { { .module = modules[0].sha256, .namespace = "team-b", .lease = &leases[0] },
+                                                 { .module = modules[1].sha256, .namespace = "No-label", .lease = &leases[1] } };
+                fault_arm(i == 0 ? "store.begin" : "store.commit", 1);
+                store_save_handouts(fixture->store, lost, 2);
+                fault_arm(i == 0 ? "store.begin" : "store.commit", 0);
+                assert_false(lost[0].is_done || lost[1].is_done);
+                assert_int_equal(lost[0].err.code, ERROR_STORE_FULL);
+                assert_int_equal(lost[1].err.code, ERROR_BAD_REQUEST);
+        }
+        store_save_handouts(fixture->store, NULL, 0);
+}
+
 /* A step fails → code, health; then the same commit works after a restart, and nothing half-visible was left. */
 static const struct { const char *fault; enum error_code code; enum store_health health; } steps[] = {
         { "store.write", ERROR_STORE_FULL, STORE_HEALTHY },     { "store.fsync", ERROR_INTERNAL, STORE_FAILING },   { "store.place", ERROR_STORE_FULL, STORE_HEALTHY },
@@ -397,7 +454,7 @@ int main(void)
 #define ROW(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
         const struct CMUnitTest tests[] = {
                 ROW(test_writer), ROW(test_writer_sha512), ROW(test_writer_limit), ROW(test_writer_restart), ROW(test_commit), ROW(test_rows), ROW(test_grants),
-                ROW(test_touch), ROW(test_handout), ROW(test_commit_fails), ROW(test_fsync_never_again), ROW(test_parallel),
+                ROW(test_touch), ROW(test_handout), ROW(test_handouts), ROW(test_commit_fails), ROW(test_fsync_never_again), ROW(test_parallel),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
