@@ -1,7 +1,7 @@
 /*
  * How it goes: Pods are found by UID, static ones by the config hash of their mirror Pod, and container ids by the Pod that lists them; all anew whenever a source's Pods change.
- * How it fails: who is not known while Pods have not been read yet may ask again. An UID, hash or container id that two Pods claim is nobody's. A container id that is listed for
- *              another Pod than its cgroup says is refused; one that is listed nowhere yet is not: the kubelet made the cgroup, its UID is the proof, and statuses come later.
+ * How it fails: who is not known while Pods have not been read yet may ask again. An UID, hash or container id that two Pods claim is nobody's. A container id that is listed for another Pod than its cgroup says is refused; one that is listed
+ *              nowhere yet is not, since the kubelet made the cgroup and its UID is the proof, and statuses come later.
  * How it ends: the maps borrow from the keeper's Pods.
  */
 #include <wasmcached/kube.h>
