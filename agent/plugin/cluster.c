@@ -480,10 +480,9 @@ static void feed_start(struct cluster *cluster, size_t which)
         bool is_pods = kinds[which].plugin == PLUGIN_POD;
         *feed = (struct feed){ .cluster = cluster, .kind = &kinds[which], .cancel = cancel_new(), .job = { .run = feed_run, .done = feed_done } };
         feed->end = &feed->first;
-        if (is_pods) {
+        if (is_pods)
                 feed->selector = string_format("spec.nodeName=%s", cluster->node);
-                keeper_expect_pods(cluster->options.keeper, feed->kind->source);
-        } else {
+        else {
                 feed->path = string_format("%s/%s.jsonl", cluster->folder, kinds[which].kind.plural);
                 feed->head = string_format("{\"form\":1,\"server\":\"%s\",\"kind\":\"%s\"}", kube_get_server(cluster->options.kube), kinds[which].kind.plural);
                 keeper_expect(cluster->options.keeper, feed->kind->source);

@@ -374,14 +374,8 @@ void keeper_expect(struct keeper *keeper, const char *source)
         map_put_text(keeper->expected, source, keeper);
 }
 
-void keeper_expect_pods(struct keeper *keeper, const char *source)
-{
-        map_put_text(keeper->expected_pods, source, keeper);
-}
-
 void keeper_arrive(struct keeper *keeper, const char *source)
 {
-        map_remove_text(keeper->expected_pods, source);
         if (map_remove_text(keeper->expected, source))
                 keeper_changed(keeper, NULL);
 }
@@ -394,23 +388,18 @@ void keeper_note_trouble(struct keeper *keeper, const char *source, const char *
                 map_remove_text(keeper->troubles, source);
 }
 
-bool sources_have_arrived(const struct keeper *keeper, const struct map *expected, const char *what, struct error *err)
+bool keeper_is_ready(const struct keeper *keeper, struct error *err)
 {
         size_t position = 0, key_bytes;
         const void *key;
         void *value;
-        if (!map_next(expected, &position, &key, &key_bytes, &value))
+        if (!map_next(keeper->expected, &position, &key, &key_bytes, &value))
                 return true;
         const char *why = map_get(keeper->troubles, key, key_bytes);
-        refuse(err, ERROR_BUSY, "%s from %.*s have not been read yet, so %s can be told; ask again in a moment%s%s", expected == keeper->expected ? "plugins" : "Pods",
-                (int)key_bytes, (const char *)key, what, why ? "; what lacks: " : "", why ? why : "");
+        refuse(err, ERROR_BUSY, "plugins from %.*s have not been read yet, so no chain can be told; ask again in a moment%s%s", (int)key_bytes, (const char *)key,
+                why ? "; what lacks: " : "", why ? why : "");
         err->retry_after_s = 1;
         return false;
-}
-
-bool keeper_is_ready(const struct keeper *keeper, struct error *err)
-{
-        return sources_have_arrived(keeper, keeper->expected, "no chain", err);
 }
 
 void keeper_note_secret(struct keeper *keeper, const char *namespace)
@@ -443,7 +432,6 @@ struct keeper *keeper_new(const struct keeper_options *options)
         keeper->hosts = map_new(host_free);
         keeper->held = map_new(free);
         keeper->expected = map_new(NULL);
-        keeper->expected_pods = map_new(NULL);
         keeper->troubles = map_new(free);
         keeper->queue_end = &keeper->queue;
         keeper->running_max = options->waiting_max > 0 && options->waiting_max < KEEPER_RUNNING_MAX ? options->waiting_max : KEEPER_RUNNING_MAX;
@@ -498,7 +486,6 @@ void keeper_free(struct keeper **keeper_pointer)
         map_free(&keeper->hosts);
         map_free(&keeper->held);
         map_free(&keeper->expected);
-        map_free(&keeper->expected_pods);
         map_free(&keeper->troubles);
         workloads_free(keeper);
         plugins_free(&keeper->plugins);

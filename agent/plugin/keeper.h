@@ -52,7 +52,7 @@ struct keeper {
         struct module_listener *listener;
         struct loop_timer *work, *tick, *note;
         bool is_ticking, is_closing;
-        struct map *expected, *expected_pods, *troubles;   /* sources that have not arrived, and those of Pods alone; why one cannot be read now */
+        struct map *expected, *troubles;                   /* sources that have not arrived; why one cannot be read now */
         struct map *pod_sources, *pods_by_uid, *pods_by_mirror, *pods_by_container, *asked;
         const struct plugin_pod **pods; size_t pod_count;
         bool round_wanted, round_runs; uint64_t round; size_t round_at; struct asked **round_asked; size_t round_asked_count;
@@ -89,9 +89,6 @@ bool round_step(struct keeper *keeper);                                     /* f
 void asked_sweep(struct keeper *keeper, int64_t now_ms);
 void workloads_init(struct keeper *keeper);
 void workloads_free(struct keeper *keeper);
-
-/* False: ERROR_BUSY that names one of `expected`, and what cannot be told ("no chain"). */
-bool sources_have_arrived(const struct keeper *keeper, const struct map *expected, const char *what, struct error *err);
 
 /* pods.c */
 void pods_index_clear(struct keeper *keeper);

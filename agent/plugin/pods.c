@@ -1,6 +1,6 @@
 /*
  * How it goes: Pods are found by UID, static ones by the config hash of their mirror Pod, and container ids by the Pod that lists them; all anew whenever a source's Pods change.
- * How it fails: who is not known while Pods have not been read yet may ask again. An UID, hash or container id that two Pods claim is nobody's. A container id that is listed for another Pod than its cgroup says is refused; one that is listed
+ * How it fails: an UID, hash or container id that two Pods claim is nobody's. A container id that is listed for another Pod than its cgroup says is refused; one that is listed
  *              nowhere yet is not, since the kubelet made the cgroup and its UID is the proof, and statuses come later.
  * How it ends: the maps borrow from the keeper's Pods.
  */
@@ -51,7 +51,7 @@ const struct plugin_pod *keeper_find_pod_of(const struct keeper *keeper, const s
 {
         const char *what = cgroup->is_static ? "config hash" : "UID";
         const struct plugin_pod *pod = map_get_text(cgroup->is_static ? keeper->pods_by_mirror : keeper->pods_by_uid, cgroup->pod);
-        if (!pod && sources_have_arrived(keeper, keeper->expected_pods, "nothing of the caller", err))
+        if (!pod)
                 refuse(err, ERROR_DENIED, "no pod with the %s %s is known on this node%s", what, cgroup->pod, cgroup->is_static ? ": no mirror pod tells of it" : "");
         else if (pod == &nobody)
                 refuse(err, ERROR_DENIED, "more than one pod has the %s %s", what, cgroup->pod);

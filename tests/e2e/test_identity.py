@@ -465,28 +465,3 @@ def test_pods_and_plugins_of_the_api_server(quick):
         await_true(lambda: caller.get(quick.url).status == 403, 30, 'the pod to be forgotten')
     finally:
         kube.stop()
-
-
-def test_before_the_pods_have_been_listed(quick):
-    """A daemon that was killed and starts again: what it remembers of plugins says nothing of Pods. Who asks before they are listed is told to ask again, not denied."""
-    kube = Kube().start()
-    try:
-        in_cluster(quick.daemon, kube, node='node-a')
-        mine = pod_object('web', 'team-a', node='node-a', app='web')
-        kube.apply(mine, plugin('p', url=quick.url, selector={'matchLabels': {'app': 'web'}}))
-        quick.start()
-        caller = quick.caller(mine)
-        known(quick, caller)
-        await_true(lambda: caller.ask('GET', '/v1/plugins').status == 200, 30)
-        quick.daemon.stop(signal.SIGKILL)
-        kube.fault('/api/v1/pods', 'unavailable', arg=1)
-        quick.start()
-        answer = caller.get(quick.url)
-        assert (answer.status, answer.code) == (503, 'busy') and 'Pods from kubernetes/pods' in answer.json['detail'] and int(answer.headers['retry-after']) >= 1, answer
-        assert caller.ask('GET', '/v1/plugins').code == 'busy'
-        assert quick.caller(path='/system.slice/x.service').get(quick.url).code == 'denied'          # who is in no pod never is in one
-        kube.steer('reset')
-        kube.apply(mine)
-        known(quick, caller)
-    finally:
-        kube.stop()

@@ -25,20 +25,12 @@ static struct plugin_pod pods[] = {
         { .namespace = "team-e", .name = "nameless" },
 };
 
-static void make_index(void)
-{
-        pods_index_clear(&keeper);
-        for (size_t i = 0; i < COUNT_OF(pods); i++)
-                pods_index_put(&keeper, &pods[i]);
-}
-
 static int make(void **state)
 {
         (void)state;
-        keeper.expected = map_new(NULL);
-        keeper.expected_pods = map_new(NULL);
-        keeper.troubles = map_new(NULL);
-        make_index();
+        pods_index_clear(&keeper);
+        for (size_t i = 0; i < COUNT_OF(pods); i++)
+                pods_index_put(&keeper, &pods[i]);
         return 0;
 }
 
@@ -46,9 +38,6 @@ static int unmake(void **state)
 {
         (void)state;
         pods_index_free(&keeper);
-        map_free(&keeper.expected);
-        map_free(&keeper.expected_pods);
-        map_free(&keeper.troubles);
         return 0;
 }
 
@@ -90,28 +79,8 @@ static void test_again(void **state)
         assert_null(keeper_find_pod_of(&keeper, &(struct kube_cgroup){ "u1", C1, false }, &err));
 }
 
-/* Who is not known before Pods have been read may be known in a moment; who is known is so at once, and a forged cgroup is denied as ever. */
-static void test_before_the_first_list(void **state)
-{
-        struct error err = { 0 };
-        (void)state;
-        make_index();
-        map_put_text(keeper.expected_pods, "kubernetes/pods", &keeper);
-        map_put_text(keeper.troubles, "kubernetes/pods", "the server said 403");
-        assert_ptr_equal(keeper_find_pod_of(&keeper, &(struct kube_cgroup){ "u1", C1, false }, &err), &pods[0]);
-        assert_null(keeper_find_pod_of(&keeper, &(struct kube_cgroup){ "u1", C2, false }, &err));
-        assert_int_equal(err.code, ERROR_DENIED);
-        assert_null(keeper_find_pod_of(&keeper, &(struct kube_cgroup){ "u9", "", false }, &err));
-        assert_int_equal(err.code, ERROR_BUSY);
-        assert_true(err.retry_after_s > 0 && strstr(err.text, "Pods from kubernetes/pods have not been read yet") && strstr(err.text, "the server said 403"));
-        map_remove_text(keeper.expected_pods, "kubernetes/pods");
-        err = (struct error){ 0 };
-        assert_null(keeper_find_pod_of(&keeper, &(struct kube_cgroup){ "u9", "", false }, &err));
-        assert_int_equal(err.code, ERROR_DENIED);
-}
-
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_find), cmocka_unit_test(test_again), cmocka_unit_test(test_before_the_first_list) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_find), cmocka_unit_test(test_again) };
         return cmocka_run_group_tests(tests, make, unmake);
 }

@@ -27,7 +27,6 @@ const char *keeper_get_root_namespace(const struct keeper *keeper);
 /* ---- sources ---- */
 /* Until each source that is expected has arrived, nothing may be said about chains: an empty one opens every AUTHZ. */
 void keeper_expect(struct keeper *keeper, const char *source);
-void keeper_expect_pods(struct keeper *keeper, const char *source);          /* of Pods alone: chains do not wait for it, who is not known does */
 void keeper_arrive(struct keeper *keeper, const char *source);
 void keeper_note_trouble(struct keeper *keeper, const char *source, const char *why);       /* why it cannot be read now; NULL = it can */
 bool keeper_is_ready(const struct keeper *keeper, struct error *err);      /* ERROR_BUSY that names what has not been read */
@@ -43,8 +42,7 @@ void keeper_put_pods(struct keeper *keeper, const char *source, struct plugin_po
 void keeper_put_pod(struct keeper *keeper, const char *source, struct plugin_pod *pod);
 void keeper_remove_pod(struct keeper *keeper, const char *source, const char *namespace, const char *name);
 const struct plugin_pod *keeper_find_pod(const struct keeper *keeper, const char *uid);            /* borrowed until the next change; NULL: none, or more than one */
-/* Whose process it is that runs in this cgroup. Borrowed as above; NULL with ERROR_DENIED: no Pod known here, or the container is listed for another one;
-   with ERROR_BUSY: Pods have not been read yet. */
+/* Whose process it is that runs in this cgroup. Borrowed as above; NULL with ERROR_DENIED: no Pod known here, or the container is listed for another one. */
 const struct plugin_pod *keeper_find_pod_of(const struct keeper *keeper, const struct kube_cgroup *cgroup, struct error *err);
 size_t keeper_get_pod_count(const struct keeper *keeper);
 
