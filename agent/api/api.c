@@ -180,6 +180,7 @@ void api_close(struct api *api)
         api_events_close(api);
         api_chains_close(api->chains);
         api_reviews_close(api);
+        api_newcomers_close(api);
 }
 
 void api_free(struct api **api)

@@ -46,6 +46,11 @@ void api_ask_gone(struct api_ask *ask)
                 api_ask_free(&ask);
                 return;
         }
+        if (ask->newcomer) {
+                api_newcomer_gone(TAKE(ask->newcomer));
+                api_ask_free(&ask);
+                return;
+        }
         if (!ask->waiter)
                 return;
         module_waiter_cancel(&ask->waiter);

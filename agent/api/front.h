@@ -17,6 +17,7 @@ struct api_memo;
 struct api_chains;
 struct api_poll;
 struct api_review;
+struct api_newcomer;
 
 enum api_who { API_AGENT = 1 << API_LISTENER_AGENT, API_ADMIN = 1 << API_LISTENER_ADMIN, API_METRICS = 1 << API_LISTENER_METRICS };
 
@@ -57,6 +58,7 @@ struct api_ask {
         struct api_poll *poll;            /* of GET /v1/plugins with wait */
         struct api_review *review;        /* of its token */
         struct module_whole_wait *whole;  /* for the rest of a large store */
+        struct api_newcomer *newcomer;    /* whose pod is waited for */
         struct api_memo_entry *entry;     /* only while module_get() runs: where the rendered answer is remembered */
         struct api_ask *next_spare;
 };
@@ -74,7 +76,9 @@ struct api {
         struct api_chains *chains;        /* rendered ones, and who waits for another */
         struct map *namespaces;           /* texts that callers point to */
         struct api_review *reviews, **reviews_end;
-        unsigned reviews_running;
+        unsigned reviews_running, newcomer_count;
+        struct api_newcomer *newcomers;
+        struct keeper_watch *newcomers_watch;     /* while there are any */
         unsigned asks;                    /* given out */
         bool is_closing;
         int64_t started_wall_s, expires_s;
@@ -111,6 +115,13 @@ enum api_identified api_identify(struct api_call *call, const struct api_review 
 void api_handle_reviewed(struct api *api, struct serve_request *request, const struct api_review *review);
 void api_review_gone(struct api_review *review);
 void api_reviews_close(struct api *api);
+
+/* ---- newcomer.c: a caller whose pod is not known, but may be in a moment ---- */
+/* False: too many wait. Else api_handle_reviewed() will be called with API_HAS_WAITED. */
+bool api_newcomer_start(struct api_call *call, const struct kube_cgroup *cgroup);
+extern const struct api_review *const API_HAS_WAITED;
+void api_newcomer_gone(struct api_newcomer *newcomer);
+void api_newcomers_close(struct api *api);
 
 /* ---- question.c: GET /v1/plugins and explain: which workload, which traffic ---- */
 struct api_question {

@@ -3,7 +3,7 @@
  *              pod UID. Each request finds the Pod of it in memory. A service-account token in the request is the second way; the API server reviews it on a worker, and again
  *              where its Pod is not known here, or no longer.
  * How it fails: who ended, is in no pod, is of a pod that nobody told of, or shows a token of another pod than its cgroup's: denied, with why. Before the Pods have been read:
- *              busy.
+ *              busy. A pod that may have started a moment ago is waited for.
  * How it ends: what is known goes with the connection; a review whose request is gone runs out by itself.
  */
 #include <stdlib.h>
@@ -117,9 +117,11 @@ static const struct plugin_pod *pod_find(const struct api_call *call, const stru
         return pod;
 }
 
-static enum api_identified by_cgroup(struct api_call *call, const struct visitor *visitor, struct error *err)
+static enum api_identified by_cgroup(struct api_call *call, const struct visitor *visitor, bool may_wait, struct error *err)
 {
         const struct plugin_pod *pod = pod_find(call, visitor, err);
+        if (!pod && may_wait && err->code == ERROR_DENIED && visitor->err.code == ERROR_NONE && keeper_may_learn_of(call->api->options.keeper, &visitor->cgroup))
+                return api_newcomer_start(call, &visitor->cgroup) ? API_WAITS : API_REFUSED;
         if (!pod)
                 return API_REFUSED;
         call_set_pod(call, pod->namespace, visitor->cgroup.pod, pod);
@@ -162,7 +164,7 @@ static enum api_identified by_token(struct api_call *call, const struct visitor 
 static enum api_identified without_review(struct api_call *call, const struct visitor *visitor, const struct error *why, struct error *err)
 {
         if (why->code != ERROR_UNAUTHORIZED && why->code != ERROR_DENIED && visitor->err.code == ERROR_NONE)
-                return by_cgroup(call, visitor, err);
+                return by_cgroup(call, visitor, false, err);
         *err = *why;
         if (err->code == ERROR_UNAUTHORIZED)
                 err->code = ERROR_DENIED;         /* 401 says that a registry refused */
@@ -294,7 +296,7 @@ enum api_identified api_identify(struct api_call *call, const struct api_review 
         if (!visitor)
                 return refuse(err, ERROR_INTERNAL, "nothing is known of this connection") ? API_IDENTIFIED : API_REFUSED;
         if (!token)
-                return by_cgroup(call, visitor, err);
+                return by_cgroup(call, visitor, review != API_HAS_WAITED, err);
         if (review && review->err.code == ERROR_NONE)
                 return by_token(call, visitor, &review->caller, err);
         if (review)

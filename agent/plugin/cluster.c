@@ -337,7 +337,7 @@ static void item_apply(struct feed *feed, const struct item *item)
 static void arrive(struct feed *feed)
 {
         feed->has_arrived = true;
-        keeper_arrive(feed->cluster->options.keeper, feed->kind->source);
+        (feed->kind->plugin == PLUGIN_POD ? keeper_arrive_pods : keeper_arrive)(feed->cluster->options.keeper, feed->kind->source);
 }
 
 static void list_apply(struct feed *feed, const struct delivery *delivery)
@@ -480,9 +480,10 @@ static void feed_start(struct cluster *cluster, size_t which)
         bool is_pods = kinds[which].plugin == PLUGIN_POD;
         *feed = (struct feed){ .cluster = cluster, .kind = &kinds[which], .cancel = cancel_new(), .job = { .run = feed_run, .done = feed_done } };
         feed->end = &feed->first;
-        if (is_pods)
+        if (is_pods) {
                 feed->selector = string_format("spec.nodeName=%s", cluster->node);
-        else {
+                keeper_expect_pods(cluster->options.keeper, feed->kind->source);
+        } else {
                 feed->path = string_format("%s/%s.jsonl", cluster->folder, kinds[which].kind.plural);
                 feed->head = string_format("{\"form\":1,\"server\":\"%s\",\"kind\":\"%s\"}", kube_get_server(cluster->options.kube), kinds[which].kind.plural);
                 keeper_expect(cluster->options.keeper, feed->kind->source);

@@ -491,5 +491,6 @@ void keeper_free(struct keeper **keeper_pointer)
         plugins_free(&keeper->plugins);
         free(keeper->root_namespace);
         free(keeper->node);
+        free(keeper->pods_told_by);
         free(keeper);
 }

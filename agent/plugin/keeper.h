@@ -55,6 +55,7 @@ struct keeper {
         struct map *expected, *troubles;                   /* sources that have not arrived; why one cannot be read now */
         struct map *pod_sources, *pods_by_uid, *pods_by_mirror, *pods_by_container, *asked;
         const struct plugin_pod **pods; size_t pod_count;
+        char *pods_told_by; bool pods_have_come;           /* the source that tells of Pods as they start; NULL: none does */
         bool round_wanted, round_runs; uint64_t round; size_t round_at; struct asked **round_asked; size_t round_asked_count;
         bool has_forgotten; int64_t next_sweep_ms;         /* an asker: what it needed goes with the next sweep */
         uint64_t revision;                                 /* the last one that a folder had: those that come back have no old one again */

@@ -1,4 +1,5 @@
 """identity: pod: who asks is the pod that the connecting process runs in, or whose token it shows; everybody else is refused."""
+import contextlib
 import http.client
 import json
 import os
@@ -465,3 +466,85 @@ def test_pods_and_plugins_of_the_api_server(quick):
         await_true(lambda: caller.get(quick.url).status == 403, 30, 'the pod to be forgotten')
     finally:
         kube.stop()
+
+
+@pytest.fixture
+def listed(quick):
+    """Pods of node-a come from the API server; the daemon has not been started."""
+    kube = Kube().start()
+    in_cluster(quick.daemon, kube, node='node-a')
+    quick.kube = kube
+    yield quick
+    kube.stop()
+
+
+def test_before_the_first_list_of_pods(listed):
+    """Nobody is denied for a Pod that has only not been heard of yet."""
+    pod = pod_object('web', 'team-a', node='node-a')
+    listed.kube.fault('/api/v1/pods', 'forbidden', count=4)
+    listed.start()
+    caller = listed.caller(pod)
+    await_true(lambda: listed.kube.log('/api/v1/pods'), 30)
+    for method, target, body in (('POST', '/v1/modules', {'url': listed.url}), ('GET', '/v1/plugins', None), ('GET', '/v1/modules', None)):
+        answer = caller.ask(method, target, body)
+        assert (answer.status, answer.code, answer.headers['retry-after']) == (503, 'busy', '1') and uid_of(pod) in answer.json['detail'], answer
+    assert await_true(lambda: 'cannot do that' in caller.get(listed.url).json['detail'], 30), 'what lacks'
+    listed.kube.apply(pod)
+    assert known(listed, caller).json['path'].startswith('/seen/team-a/')
+    assert listed.caller().get(listed.url).code == 'denied'              # a process of the host is none, whatever comes
+
+
+def test_pod_that_started_a_moment_ago(listed):
+    """It asks before the watch has told of it: it waits, on whichever route, and is served; who never comes is denied after a moment."""
+    listed.kube.apply(pod_object('web', 'team-a', node='node-a'))
+    listed.start()
+    await_true(lambda: 'kubernetes_listed source=kubernetes/pods objects=1' in listed.daemon.told(), 30)
+    stranger = listed.caller(pod_object('never', 'team-a'))
+    asked = [('POST', '/v1/modules', json.dumps({'url': listed.url})), ('GET', '/v1/plugins', None), ('GET', '/v1/modules', None)]
+
+    def served():
+        pods = [pod_object(f'new-{number}', 'team-a', node='node-a') for number in range(3)]
+        callers = [listed.caller(pod) for pod in pods]
+        for caller, (method, target, body) in zip(callers, asked):
+            caller.tell(method=method, target=target, body=body, headers={'Content-Type': 'application/json'} if body else {})
+        await_true(lambda: listed.daemon.metric('wasmcached_requests_waiting') >= 3, 1)
+        listed.kube.apply(*pods)
+        return [json.loads(caller.process.stdout.readline())['status'] for caller in callers]
+    for patience in range(5):                 # of us: a machine may be too busy for a moment
+        with contextlib.suppress(AssertionError):
+            if served() == [200, 200, 200]:
+                break
+        assert patience < 4
+    answer = stranger.get(listed.url)
+    assert (answer.status, answer.code) == (403, 'denied'), answer
+    gone = listed.caller(pod_object('gone', 'team-a'))            # one that does not wait for its answer
+    gone.tell(method='GET', target='/v1/modules')
+    await_true(lambda: listed.daemon.metric('wasmcached_requests_waiting') >= 1, 30)
+    listed.callers.remove(gone)
+    gone.end()
+    await_true(lambda: listed.daemon.metric('wasmcached_requests_waiting') == 0, 30)
+
+
+def test_stop_while_a_pod_is_waited_for(listed):
+    listed.start()
+    await_true(lambda: 'kubernetes_listed source=kubernetes/pods' in listed.daemon.told(), 30)
+    caller = listed.caller(pod_object('new', 'team-a'))
+    caller.tell(method='GET', target='/v1/modules')
+    await_true(lambda: listed.daemon.metric('wasmcached_requests_waiting') >= 1, 30)
+    assert listed.daemon.stop() == 0
+    told = json.loads(caller.process.stdout.readline())
+    assert told['status'] in (503, 0), told
+
+
+def test_unknown_pod_while_the_server_is_away(listed):
+    """Who is known stays known; who is not may be new: busy, not denied."""
+    pod = pod_object('web', 'team-a', node='node-a')
+    listed.kube.apply(pod)
+    listed.start()
+    caller, new = listed.caller(pod), listed.caller(pod_object('new', 'team-a'))
+    known(listed, caller)
+    listed.kube.stop()
+    await_true(lambda: 'kubernetes_lost source=kubernetes/pods' in listed.daemon.told(), 30)
+    answer = new.get(listed.url)
+    assert (answer.status, answer.code) == (503, 'busy') and 'what lacks' in answer.json['detail'], answer
+    assert caller.get(listed.url).status == 200

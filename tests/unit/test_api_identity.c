@@ -25,7 +25,9 @@ static struct {
         char order[16];
         enum error_code hold, read, check;        /* NONE = good */
         struct kube_cgroup cgroup;                /* of the process that connects, and what keeper is asked for last */
-        bool is_early, is_full, is_other_container;
+        bool is_early, is_full, is_other_container, may_learn;
+        struct { void (*fn)(void *arg); void *arg; } timers[300], watch;
+        size_t timer_count, watches;
         enum { NOT_KNOWN, KNOWN } memory;
         bool is_old;                              /* what is remembered, where it is doubted */
         size_t doubts;
@@ -129,7 +131,37 @@ bool keeper_is_ready(const struct keeper *keeper, struct error *err)
         return keeper && (!world.is_early || refuse(err, ERROR_BUSY, "not read yet"));
 }
 
+bool keeper_may_learn_of(const struct keeper *keeper, const struct kube_cgroup *cgroup)
+{
+        return world.may_learn && !keeper_find_pod(keeper, cgroup->pod);
+}
+struct keeper_watch *keeper_watch_start(struct keeper *keeper, void (*changed)(void *arg), void *arg)
+{
+        assert_non_null(keeper);
+        world.watch.fn = changed, world.watch.arg = arg;
+        world.watches++;
+        return (struct keeper_watch *)&world.watch;
+}
+void keeper_watch_cancel(struct keeper_watch **watch)
+{
+        assert_ptr_equal(TAKE(*watch), &world.watch);
+        world.watch.fn = NULL;
+        world.watches--;
+}
+
 /* ---- loop and api ---- */
+struct loop_timer *loop_timer_start(struct loop *loop, int64_t after_ms, int64_t repeat_ms, void (*fire)(void *arg), void *arg)
+{
+        (void)loop;
+        assert_in_range(after_ms, 100, 10000);
+        assert_int_equal(repeat_ms, 0);
+        world.timers[world.timer_count].fn = fire, world.timers[world.timer_count].arg = arg;
+        return (struct loop_timer *)&world.timers[world.timer_count++];
+}
+void loop_timer_cancel(struct loop_timer **timer)
+{
+        *(void **)TAKE(*timer) = NULL;
+}
 void job_start(struct loop *loop, struct job *job)
 {
         (void)loop;
@@ -193,6 +225,8 @@ static int check_end(void **state)
         map_free(&api.namespaces);
         assert_int_equal(world.asks, 0);
         assert_null(api.reviews);
+        assert_null(api.newcomers);
+        assert_int_equal(api.newcomer_count + world.watches, 0);
         assert_ptr_equal(api.reviews_end, &api.reviews);
         assert_int_equal(api.reviews_running, 0);
         return 0;
@@ -431,10 +465,70 @@ static void test_stopping(void **state)
         assert_int_equal(world.answered, 6);
         assert_int_equal(world.asks, 0);
         assert_null(api.reviews);
+        assert_null(api.newcomers);
+        assert_int_equal(api.newcomer_count + world.watches, 0);
         for (size_t i = 0; i < 4; i++)
                 job_finish(i);
         assert_int_equal(world.job_count, 4);
         assert_int_equal(world.handled, 0);
+}
+
+/* A pod that is not known yet, where the API server tells of pods: waited for, and then on its way from the start. */
+static void test_newcomers(void **state)
+{
+        struct serve_group group;
+        (void)state;
+        CLEANUP(cleanup_free) void *known = arrive(&by_pod, &group);
+        snprintf(world.cgroup.pod, sizeof world.cgroup.pod, "u-new");
+        CLEANUP(cleanup_free) void *new = arrive(&by_pod, &group);
+        struct serve_request requests[] = { { .identity = new }, { .identity = new }, { .identity = new }, { .identity = known } };
+        world.may_learn = true;
+        for (size_t i = 0; i < 3; i++)
+                assert_int_equal(identify(&requests[i], NULL), API_WAITS);
+        assert_int_equal(identify(&requests[3], NULL), API_IDENTIFIED);
+        assert_int_equal(world.watches, 1);
+
+        world.watch.fn(world.watch.arg);          /* other pods came */
+        assert_int_equal(world.handled, 0);
+        world.timers[1].fn(world.timers[1].arg);  /* its moment is over */
+        assert_true(world.handled == 1 && world.identified == API_REFUSED && world.err.code == ERROR_DENIED);
+        api_newcomer_gone(((struct api_ask *)requests[2].data)->newcomer);
+        api_ask_free(&(struct api_ask *){ requests[2].data });
+        assert_null(world.timers[2].fn);
+
+        pods[1].uid = "u-new";
+        world.watch.fn(world.watch.arg);
+        pods[1].uid = U2;
+        assert_true(world.handled == 2 && world.identified == API_IDENTIFIED);
+        assert_string_equal(world.call.caller.namespace, "team-b");
+
+        /* With a reason of its own nobody waits: another's container, a process that is in no pod. */
+        world.is_other_container = true;
+        assert_int_equal(identify(&requests[3], NULL), API_REFUSED);
+        world.is_other_container = false;
+        world.read = ERROR_DENIED;
+        CLEANUP(cleanup_free) void *host = arrive(&by_pod, &group);
+        assert_int_equal(identify(&(struct serve_request){ .identity = host }, NULL), API_REFUSED);
+}
+
+/* Not more than so many, and none is left at the end. */
+static void test_newcomers_end(void **state)
+{
+        static struct serve_request requests[300];
+        struct serve_group group;
+        size_t waiting = 0;
+        (void)state;
+        snprintf(world.cgroup.pod, sizeof world.cgroup.pod, "u-new");
+        CLEANUP(cleanup_free) void *new = arrive(&by_pod, &group);
+        world.may_learn = true;
+        for (size_t i = 0; i < COUNT_OF(requests); i++) {
+                requests[i] = (struct serve_request){ .identity = new };
+                waiting += identify(&requests[i], NULL) == API_WAITS;
+                assert_true(requests[i].data || (world.identified == API_REFUSED && world.err.code == ERROR_DENIED));
+        }
+        assert_int_equal(waiting, 256);
+        api_newcomers_close(&api);
+        assert_int_equal(world.answered, 256);
 }
 
 int main(void)
@@ -443,7 +537,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_arriving, reset, check_end), cmocka_unit_test_setup_teardown(test_by_cgroup, reset, check_end),
                 cmocka_unit_test_setup_teardown(test_tokens, reset, check_end), cmocka_unit_test_setup_teardown(test_doubts, reset, check_end), cmocka_unit_test_setup_teardown(test_header, reset, check_end),
                 cmocka_unit_test_setup_teardown(test_reviews, reset, check_end), cmocka_unit_test_setup_teardown(test_many, reset, check_end),
-                cmocka_unit_test_setup_teardown(test_stopping, reset, check_end),
+                cmocka_unit_test_setup_teardown(test_stopping, reset, check_end), cmocka_unit_test_setup_teardown(test_newcomers, reset, check_end),
+                cmocka_unit_test_setup_teardown(test_newcomers_end, reset, check_end),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,8 +79,41 @@ static void test_again(void **state)
         assert_null(keeper_find_pod_of(&keeper, &(struct kube_cgroup){ "u1", C1, false }, &err));
 }
 
+/* Where the API server tells of Pods: nobody is none before it has, nor while it cannot be asked. */
+static void test_expected(void **state)
+{
+        static const struct kube_cgroup known = { "u1", C1, false }, new = { "u9", "", false }, thief = { "u2", C1, false };
+        struct error err = { 0 };
+        (void)state;
+        keeper.troubles = map_new(NULL);
+        assert_false(keeper_may_learn_of(&keeper, &new));          /* nobody tells of any */
+        keeper_expect_pods(&keeper, "kubernetes/pods");
+        assert_false(keeper_may_learn_of(&keeper, &new));
+        assert_null(keeper_find_pod_of(&keeper, &new, &err));
+        assert_int_equal(err.code, ERROR_BUSY);
+        assert_int_equal(err.retry_after_s, 1);
+        assert_non_null(strstr(err.text, "not been listed"));
+        assert_ptr_equal(keeper_find_pod_of(&keeper, &known, &err), &pods[0]);                 /* from a manifest */
+        keeper_arrive_pods(&keeper, "another");
+        assert_false(keeper_may_learn_of(&keeper, &new));
+        keeper_arrive_pods(&keeper, "kubernetes/pods");
+        assert_true(keeper_may_learn_of(&keeper, &new) && !keeper_may_learn_of(&keeper, &known));
+        assert_null(keeper_find_pod_of(&keeper, &new, &err));
+        assert_int_equal(err.code, ERROR_DENIED);
+        map_put_text(keeper.troubles, "kubernetes/pods", "connection refused");
+        assert_null(keeper_find_pod_of(&keeper, &new, &err));
+        assert_int_equal(err.code, ERROR_BUSY);
+        assert_non_null(strstr(err.text, "what lacks: connection refused"));
+        assert_null(keeper_find_pod_of(&keeper, &thief, &err));
+        assert_int_equal(err.code, ERROR_DENIED);          /* that is known for sure */
+        map_free(&keeper.troubles);
+        free(keeper.pods_told_by);
+        keeper.pods_told_by = NULL;
+        keeper.pods_have_come = false;
+}
+
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_find), cmocka_unit_test(test_again) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_find), cmocka_unit_test(test_expected), cmocka_unit_test(test_again) };
         return cmocka_run_group_tests(tests, make, unmake);
 }

@@ -42,9 +42,15 @@ void keeper_put_pods(struct keeper *keeper, const char *source, struct plugin_po
 void keeper_put_pod(struct keeper *keeper, const char *source, struct plugin_pod *pod);
 void keeper_remove_pod(struct keeper *keeper, const char *source, const char *namespace, const char *name);
 const struct plugin_pod *keeper_find_pod(const struct keeper *keeper, const char *uid);            /* borrowed until the next change; NULL: none, or more than one */
-/* Whose process it is that runs in this cgroup. Borrowed as above; NULL with ERROR_DENIED: no Pod known here, or the container is listed for another one. */
+/* Whose process it is that runs in this cgroup. Borrowed as above; NULL with ERROR_DENIED: no Pod known here, or the container is listed for another one; ERROR_BUSY: none is
+   known, but the Pods that are expected have not come, or their source cannot be read now. */
 const struct plugin_pod *keeper_find_pod_of(const struct keeper *keeper, const struct kube_cgroup *cgroup, struct error *err);
 size_t keeper_get_pod_count(const struct keeper *keeper);
+/* This source tells of Pods as they start. Until it has arrived once, one that is not known is not said to be none. */
+void keeper_expect_pods(struct keeper *keeper, const char *source);
+void keeper_arrive_pods(struct keeper *keeper, const char *source);
+/* Such a source has arrived, and the Pod of this cgroup is not known: it may have started a moment ago. */
+bool keeper_may_learn_of(const struct keeper *keeper, const struct kube_cgroup *cgroup);
 
 /* ---- states ---- */
 /* This workload asks: what it needs is kept from now on, until it has not asked for an hour. Labels sorted by key. */
