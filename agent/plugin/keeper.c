@@ -214,31 +214,6 @@ static void resource_tell(struct keeper *keeper, const struct plugin *plugin, co
                 .code = is_bad ? error_get_row(plugin->code)->name : NULL });
 }
 
-void keeper_tell(struct keeper *keeper, const struct keeper_news *news)
-{
-        struct keeper_news told = *news;
-        if (!keeper->told)
-                return;
-        told.concerns = news->is_of_module || keeper->pod_count == 0 || workloads_include(keeper, news->plugin);
-        keeper->told(keeper->told_arg, &told);
-}
-
-void keeper_set_teller(struct keeper *keeper, void (*told)(void *arg, const struct keeper_news *news), void *arg)
-{
-        keeper->told = told;
-        keeper->told_arg = arg;
-}
-
-static void resource_news(struct keeper *keeper, const struct plugin *plugin, bool was_refused)
-{
-        const struct plugin_problem *problem = plugin->problem_count > 0 ? plugin->problems : NULL;
-        CLEANUP(cleanup_free) char *detail = problem ? string_format("%s: %s", problem->field, problem->detail) : NULL;
-        if (plugin->kind <= PLUGIN_WASM_PLUGIN && problem)
-                keeper_tell(keeper, &(struct keeper_news){ .happening = KEEPER_REFUSED, .plugin = plugin, .code = error_get_row(plugin->code)->name, .detail = detail });
-        else if (plugin->kind <= PLUGIN_WASM_PLUGIN && was_refused)
-                keeper_tell(keeper, &(struct keeper_news){ .happening = KEEPER_RECOVERED, .plugin = plugin, .detail = "every field can be read" });
-}
-
 /* The items go over to the new version. Another source: what is held does not count any more, but stays until there is something else. */
 static void kept_change(struct keeper *keeper, struct kept *kept, const struct plugin *before, const struct plugin *after)
 {
@@ -278,8 +253,7 @@ static void resource_changed(void *arg, const struct plugin *before, const struc
                 resource_tell(keeper, after, "resource_refused");
         else if (after && (was_refused || (!before && map_get_count(keeper->expected) == 0)))
                 resource_tell(keeper, after, "resource_accepted");
-        if (is_refused || (after && was_refused))
-                resource_news(keeper, after, was_refused);
+        resource_news(keeper, before, after);
         keeper_changed(keeper, NULL);
         round_want(keeper);
 }
@@ -434,6 +408,7 @@ struct keeper *keeper_new(const struct keeper_options *options)
         keeper->expected = map_new(NULL);
         keeper->troubles = map_new(free);
         keeper->queue_end = &keeper->queue;
+        news_init(keeper);
         keeper->running_max = options->waiting_max > 0 && options->waiting_max < KEEPER_RUNNING_MAX ? options->waiting_max : KEEPER_RUNNING_MAX;
         keeper->tenant_max = (keeper->running_max + KEEPER_TENANT_PART - 1) / KEEPER_TENANT_PART;
         workloads_init(keeper);
@@ -487,6 +462,7 @@ void keeper_free(struct keeper **keeper_pointer)
         map_free(&keeper->held);
         map_free(&keeper->expected);
         map_free(&keeper->troubles);
+        news_free(keeper);
         workloads_free(keeper);
         plugins_free(&keeper->plugins);
         free(keeper->root_namespace);

@@ -1,4 +1,4 @@
-/* keeper: its parts, private to keeper.c (what is needed and its state), hold.c (asking and leases) and workloads.c (who needs). Loop only. */
+/* keeper: its parts, private to keeper.c (what is needed and its state), hold.c (asking and leases), workloads.c (who needs) and news.c. Loop only. */
 #pragma once
 #include <stdlib.h>
 #include <string.h>
@@ -56,11 +56,13 @@ struct keeper {
         struct map *pod_sources, *pods_by_uid, *pods_by_mirror, *pods_by_container, *asked;
         const struct plugin_pod **pods; size_t pod_count;
         char *pods_told_by; bool pods_have_come;           /* the source that tells of Pods as they start; NULL: none does */
-        bool round_wanted, round_runs; uint64_t round; size_t round_at; struct asked **round_asked; size_t round_asked_count;
+        bool round_wanted, round_runs; uint64_t round; size_t round_at, round_pods; struct asked **round_asked; size_t round_asked_count;
         bool has_forgotten; int64_t next_sweep_ms;         /* an asker: what it needed goes with the next sweep */
         uint64_t revision;                                 /* the last one that a folder had: those that come back have no old one again */
         struct keeper_watch *watches;
         void (*told)(void *arg, const struct keeper_news *news); void *told_arg;
+        struct map *untold, *spaces;                       /* refused plugins that concerned nobody yet, by address; namespaces of the workloads that the round has come by */
+        size_t untold_unplaced;
         size_t resources[3];
         uint64_t pulled, failed;
 };
@@ -72,7 +74,14 @@ void items_sweep(struct keeper *keeper);                                    /* t
 void item_count_running(struct item *item, int more);                       /* 1 or -1, wherever it counts */
 void keeper_work(struct keeper *keeper);                                    /* soon */
 
+/* news.c */
 void keeper_tell(struct keeper *keeper, const struct keeper_news *news);     /* fills in `concerns` */
+void resource_news(struct keeper *keeper, const struct plugin *before, const struct plugin *after);
+bool news_are_waiting(const struct keeper *keeper);
+void news_come_by(struct keeper *keeper, const struct plugin_workload *workload, const struct plugin_chain *chain);       /* a workload and what selects it */
+void news_round_over(struct keeper *keeper);
+void news_init(struct keeper *keeper);
+void news_free(struct keeper *keeper);
 
 /* hold.c */
 void item_queue(struct item *item);

@@ -14,13 +14,15 @@ void round_want(struct keeper *keeper)
         keeper_work(keeper);
 }
 
-static void workload_need(struct keeper *keeper, const struct plugin_workload *workload)
+/* `pulls` false: only news of what selects it. */
+static void workload_need(struct keeper *keeper, const struct plugin_workload *workload, bool pulls)
 {
         static const struct plugin_traffic any = { PLUGIN_ANY_DIRECTION, 0, PLUGIN_ANY_TYPE };
         struct plugin_chain chain;
         plugins_select(keeper->plugins, workload, &any, &chain);
-        for (size_t i = 0; i < chain.count; i++)
+        for (size_t i = 0; pulls && i < chain.count; i++)
                 item_need(keeper, chain.items[i], workload->namespace);
+        news_come_by(keeper, workload, &chain);
 }
 
 static bool is_meant(const struct keeper *keeper, const struct plugin *plugin, const struct plugin_workload *workload)
@@ -56,6 +58,7 @@ static void round_begin(struct keeper *keeper)
         keeper->round_runs = true;
         keeper->round++;
         keeper->round_at = keeper->round_asked_count = 0;
+        keeper->round_pods = keeper->options.pulls_ahead || news_are_waiting(keeper) ? keeper->pod_count : 0;
         keeper->round_asked = memory_resize(keeper->round_asked, map_get_count(keeper->asked) + 1, sizeof(struct asked *));
         while (map_next(keeper->asked, &position, &key, &key_bytes, &value))
                 keeper->round_asked[keeper->round_asked_count++] = value;
@@ -69,20 +72,22 @@ bool round_step(struct keeper *keeper)
                 round_begin(keeper);
         if (!keeper->round_runs)
                 return true;
-        size_t pods = keeper->options.pulls_ahead ? keeper->pod_count : 0;
+        size_t pods = keeper->round_pods;
         for (; keeper->round_at < pods + keeper->round_asked_count; keeper->round_at++) {
                 if (clock_get_us() > until_us)
                         return false;
                 const struct asked *asked = keeper->round_at >= pods ? keeper->round_asked[keeper->round_at - pods] : NULL;
                 if (asked)
-                        workload_need(keeper, &asked->workload);
+                        workload_need(keeper, &asked->workload, true);
                 if (keeper->round_at >= pods)
                         continue;
                 const struct plugin_pod *pod = keeper->pods[keeper->round_at];
-                workload_need(keeper, &(struct plugin_workload){ .namespace = pod->namespace, .labels = pod->labels, .label_count = pod->label_count });
+                const struct plugin_workload workload = { .namespace = pod->namespace, .labels = pod->labels, .label_count = pod->label_count };
+                workload_need(keeper, &workload, keeper->options.pulls_ahead);
         }
         keeper->round_runs = false;
         items_sweep(keeper);
+        news_round_over(keeper);
         return true;
 }
 
@@ -175,7 +180,9 @@ void keeper_ask(struct keeper *keeper, const struct plugin_workload *workload)
                 asked->key = string_copy_bytes(key.data, key.used);
                 map_put(keeper->asked, key.data, key.used, asked);
                 keeper_work(keeper);
-                workload_need(keeper, workload);
+                workload_need(keeper, workload, true);
+                if (keeper->untold_unplaced > 0)
+                        round_want(keeper);
                 queue_start(keeper);              /* what is here already is known in this answer */
         }
         asked->asked_ms = clock_get_ms();

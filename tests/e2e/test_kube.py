@@ -376,6 +376,30 @@ def test_events_only_where_they_concern(registry, kube, cluster):
     assert [event[2] for event in kube.events()] == ['ours']
 
 
+def test_events_when_the_pod_comes_later(registry, kube, cluster):
+    """A plugin that is refused, by a field or by its image, is told of when a Pod of this node is selected by it, once; its repair too; what was repaired before is not."""
+    cluster.daemon.start()
+    await_ready(cluster)
+    await_true(lambda: 'kubernetes_listed source=kubernetes/pods objects=0' in cluster.daemon.told(), 30)
+    web = {'matchLabels': {'app': 'web'}}
+    kube.apply(plugin('field', url='oci://UPPER', selector=web), plugin('image', url=registry.ref(unique('absent')), selector=web), plugin('key', url=registry.ref(unique()), selector=web,
+               verificationKey='none'), plugin('unplaced', url='oci://127.0.0.1:1/x:v1', selector={'matchLabels': 7}), plugin('others', url='oci://UPPER', selector={'matchLabels': {'app': 'db'}}),
+               plugin('early', url='oci://UPPER', selector=web))
+    kube.apply(plugin('early', url='oci://127.0.0.1:1/x:v1', selector={'matchLabels': {'app': 'none'}}))
+    await_true(lambda: {row['name']: row['state'] for row in cluster.resources()}.get('early') == 'accepted', 30)
+    time.sleep(0.3)
+    assert kube.events() == []
+    kube.apply(on_node(pod('web', app='web')))
+    await_true(lambda: len(kube.events()) >= 4, 30)
+    kube.apply(on_node(pod('web-2', app='web')))
+    time.sleep(0.5)
+    told = {event[2]: event[:2] for event in kube.events()}
+    assert len(kube.events()) == 4 and {name: (reason, note.split(':')[0]) for name, (reason, note) in told.items()} == {
+        'field': ('Refused', 'bad_url'), 'image': ('Refused', 'not_found'), 'key': ('Refused', 'bad_key'), 'unplaced': ('Refused', 'bad_request')}, kube.events()
+    kube.apply(plugin('field', url=registry.ref(push(registry, repository=unique())[0]), selector=web))
+    await_true(lambda: [event[:1] for event in kube.events() if event[2] == 'field'][1:] in ([('Recovered',)], [('Recovered',), ('Pulled',)]), 30)
+
+
 @pytest.mark.parametrize('mode', ['forbidden', 'hang'])
 def test_events_that_cannot_be_written_harm_nothing(registry, kube, cluster, mode):
     repository = push(registry)[0]
