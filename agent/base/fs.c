@@ -128,6 +128,24 @@ bool fs_write_all(int fd, const void *bytes, size_t size_bytes)
         return true;
 }
 
+bool fs_pwrite_all(int fd, const void *bytes, size_t size_bytes, off_t offset)
+{
+        const char *at = bytes;
+
+        while (size_bytes > 0) {
+                ssize_t put = pwrite(fd, at, size_bytes, offset);
+
+                if (put < 0 && errno == EINTR)
+                        continue;
+                if (put < 0)
+                        return false;
+                at += put;
+                offset += put;
+                size_bytes -= (size_t)put;
+        }
+        return true;
+}
+
 bool fs_pread_all(int fd, void *ret_bytes, size_t size_bytes, off_t offset)
 {
         char *at = ret_bytes;

@@ -5,7 +5,6 @@
  * How it ends: the thread is joined at the end or with the stream, the hasher goes with the stream.
  */
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include "stream.h"
 
@@ -42,17 +41,13 @@ static void *proof_run(void *arg)
         return NULL;
 }
 
-static void thread_start(struct proof_stream *proof)
+static void helper_start(struct proof_stream *proof)
 {
-        sigset_t all, before;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        proof->has_thread = !fault_hit("unpack.thread") && pthread_create(&proof->thread, NULL, proof_run, proof) == 0;
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        proof->has_thread = !fault_hit("unpack.thread") && thread_start(proof_run, proof, &proof->thread);
 }
 
 /* Waits until the piece before is hashed. */
-static void thread_await(struct proof_stream *proof)
+static void helper_await(struct proof_stream *proof)
 {
         if (!proof->has_thread)
                 return;
@@ -62,7 +57,7 @@ static void thread_await(struct proof_stream *proof)
         pthread_mutex_unlock(&proof->lock);
 }
 
-static void thread_join(struct proof_stream *proof)
+static void helper_join(struct proof_stream *proof)
 {
         if (!proof->has_thread)
                 return;
@@ -76,9 +71,9 @@ static void thread_join(struct proof_stream *proof)
 
 static void piece_hash(struct proof_stream *proof, const uint8_t *bytes, size_t size_bytes)
 {
-        thread_await(proof);
+        helper_await(proof);
         if (!proof->has_thread && size_bytes >= PIECE_OF_ITS_OWN_BYTES)
-                thread_start(proof);
+                helper_start(proof);
         if (!proof->has_thread || size_bytes < PIECE_OF_ITS_OWN_BYTES) {
                 hasher_update(proof->hasher, bytes, size_bytes);
                 return;
@@ -94,7 +89,7 @@ static bool proof_check(struct proof_stream *proof, struct error *err)
 {
         struct digest found;
         char is[DIGEST_TEXT_BYTES], expected[DIGEST_TEXT_BYTES];
-        thread_join(proof);
+        helper_join(proof);
         hasher_finish(proof->hasher, &found);
         proof->is_proved = digest_equal(&found, proof->expected);
         if (proof->is_proved)
@@ -121,7 +116,7 @@ static bool proof_fill(struct stream *stream, const uint8_t **ret_bytes, size_t 
 static void proof_release(struct stream *stream)
 {
         struct proof_stream *proof = CONTAINER_OF(stream, struct proof_stream, stream);
-        thread_join(proof);
+        helper_join(proof);
         pthread_cond_destroy(&proof->changed);
         pthread_mutex_destroy(&proof->lock);
         hasher_free(&proof->hasher);

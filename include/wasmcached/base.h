@@ -13,4 +13,5 @@
 #include <wasmcached/base/memory.h>
 #include <wasmcached/base/secret.h>
 #include <wasmcached/base/sink.h>
+#include <wasmcached/base/thread.h>
 #include <wasmcached/base/value.h>

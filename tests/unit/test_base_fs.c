@@ -188,6 +188,10 @@ static void test_bytes(void **state)
         assert_false(fs_pread_all(-1, bytes, 1, 0));
         assert_int_equal(errno, EBADF);
         assert_false(fs_write_all(-1, "x", 1));
+        assert_true(fs_pwrite_all(fd, "abc", 3, 5) && fs_pwrite_all(fd, "z", 1, 12) && fs_pwrite_all(fd, "", 0, 99));
+        assert_true(fs_pread_all(fd, bytes, 8, 5));
+        assert_memory_equal(bytes, "abc89\0\0z", 8);
+        assert_false(fs_pwrite_all(-1, "x", 1, 0));
         assert_int_equal(errno, EBADF);
 }
 

@@ -16,6 +16,7 @@ bool fs_make_folders(const char *path, mode_t mode, struct error *err);
 bool fs_sync_folder(int dirfd, struct error *err);
 /* All of it, over EINTR and short writes. False with errno set. */
 bool fs_write_all(int fd, const void *bytes, size_t size_bytes);
+bool fs_pwrite_all(int fd, const void *bytes, size_t size_bytes, off_t offset);
 bool fs_pread_all(int fd, void *ret_bytes, size_t size_bytes, off_t offset);    /* false also at end of file (errno 0) */
 /* Opens `path` beneath `rootfd`: no step outside by "..", symlink or magic link (openat2(2) RESOLVE_BENEATH). -1 with errno. */
 int fs_open_beneath(int rootfd, const char *path, int flags);
