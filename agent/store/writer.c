@@ -1,13 +1,13 @@
 /*
- * How it goes: bytes collect in chunks of 256 KiB; a full chunk is written to an unnamed file and handed to a second thread that hashes it, so that the network, the disk and the
- *              hash run side by side. What fits into one chunk is hashed in place: a thread costs more than it saves there. Writing to the disk is started every 4 MiB, so
- *              that the fsync at the end finds little left.
+ * How it goes: bytes collect in chunks of 256 KiB. A full chunk has two ways to go: through the hash, in order, on a second thread, and into an unnamed file, by whichever of the
+ *              two threads has nothing better to do: the second one when it has hashed all there is (the first inflates), else the first one when no chunk is free (it only
+ *              receives). So the source, the hash and the disk run side by side. What fits into one chunk is done in place: a thread costs more than it saves there.
+ *              Writing to the disk is started every 4 MiB and at the end, so that the fsync finds little left.
  * How it fails: the first failure stays: every later write and the finish say the same. A file whose fsync failed is never synced again.
  * How it ends: blob_writer_free() joins the thread and closes the file; without a link the kernel takes it back, also after a kill.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,9 @@
 
 enum { CHUNK_BYTES = 256 * 1024, CHUNKS = 4, FLUSH_BYTES = 4 * 1024 * 1024, TEMP_NAME_BYTES = 40 };
 
-struct chunk { uint8_t *bytes; size_t used; };
+/* On its way into the file; how far the hash has come is writer->hashed. */
+enum chunk_way { CHUNK_DUE, CHUNK_TAKEN, CHUNK_WRITTEN };
+struct chunk { uint8_t *bytes; size_t used; enum chunk_way way; };
 
 struct blob_writer {
         struct sink sink;
@@ -26,19 +28,23 @@ struct blob_writer {
         char *what;
         int fd;
         char temp[TEMP_NAME_BYTES];               /* name in tmp/ where O_TMPFILE is not supported, else "" */
-        uint64_t size, written, flushed;          /* bytes taken, in the file, sent on their way to the disk */
+        uint64_t size;                            /* bytes taken */
         bool is_finished, is_failed;
         struct error failure;
         struct digest digest, sha256;
 
-        /* chunks[given % CHUNKS] is being filled; those from `hashed` to `given` belong to the thread. */
+        /* chunks[given % CHUNKS] is being filled; of those before it the first `hashed` went through the hash and the first `written` are in the file. Under the lock, as
+           long as there are two threads; a chunk's bytes are its reader's without it. */
         struct chunk chunks[CHUNKS];
         struct hasher *hashers[2];                /* sha256, and sha512 when asked for */
         bool has_thread, is_ending;
         pthread_t thread;
         pthread_mutex_t lock;
         pthread_cond_t changed;
-        unsigned given, hashed;
+        unsigned given, hashed, written;
+        uint64_t flushed;                         /* bytes sent on their way to the disk */
+        bool has_trouble;                         /* a chunk could not be written */
+        struct error trouble;
 };
 
 static bool writer_fail(struct blob_writer *writer, struct error *err)
@@ -55,38 +61,91 @@ static void chunk_hash(struct blob_writer *writer, const struct chunk *chunk)
                         hasher_update(writer->hashers[i], chunk->bytes, chunk->used);
 }
 
+static bool chunk_write(struct blob_writer *writer, const struct chunk *chunk, unsigned number, struct error *err)
+{
+        errno = ENOSPC;
+        if (!fault_hit("store.write") && fs_pwrite_all(writer->fd, chunk->bytes, chunk->used, (off_t)number * CHUNK_BYTES))
+                return true;
+        return store_fail(writer->store, err, errno, "cannot write %s", writer->what);
+}
+
+/* All up to `end` that is not on its way to the disk yet; a chunk before it that is still being written waits for the next time. */
+static void flush_start(struct blob_writer *writer, uint64_t end, uint64_t least_bytes)
+{
+        uint64_t from = writer->flushed;
+        if (writer->options.scratch || end < from + least_bytes)
+                return;
+        writer->flushed = end;
+        pthread_mutex_unlock(&writer->lock);
+        sync_file_range(writer->fd, (off_t)from, (off_t)(end - from), SYNC_FILE_RANGE_WRITE);
+        pthread_mutex_lock(&writer->lock);
+}
+
+/* The oldest chunk that nobody writes goes into the file. False: there is none. Under the lock, which is open meanwhile. */
+static bool step_write(struct blob_writer *writer)
+{
+        unsigned number = writer->written;
+        while (number != writer->given && writer->chunks[number % CHUNKS].way != CHUNK_DUE)
+                number++;
+        if (number == writer->given)
+                return false;
+
+        struct chunk *chunk = &writer->chunks[number % CHUNKS];
+        struct error err;
+        bool is_good = true, is_vain = writer->has_trouble;
+        chunk->way = CHUNK_TAKEN;
+        pthread_mutex_unlock(&writer->lock);
+        if (!is_vain)
+                is_good = chunk_write(writer, chunk, number, &err);
+        pthread_mutex_lock(&writer->lock);
+        chunk->way = CHUNK_WRITTEN;
+        if (!is_good) {
+                writer->has_trouble = true;
+                writer->trouble = err;
+        }
+        while (writer->written != writer->given && writer->chunks[writer->written % CHUNKS].way == CHUNK_WRITTEN)
+                writer->written++;
+        pthread_cond_signal(&writer->changed);
+        flush_start(writer, (uint64_t)writer->written * CHUNK_BYTES, FLUSH_BYTES);
+        return true;
+}
+
+static void step_hash(struct blob_writer *writer)
+{
+        const struct chunk *chunk = &writer->chunks[writer->hashed % CHUNKS];
+        pthread_mutex_unlock(&writer->lock);
+        chunk_hash(writer, chunk);
+        pthread_mutex_lock(&writer->lock);
+        writer->hashed++;
+        pthread_cond_signal(&writer->changed);
+}
+
 static void *writer_run(void *arg)
 {
         struct blob_writer *writer = arg;
         pthread_mutex_lock(&writer->lock);
         for (;;) {
-                while (writer->hashed == writer->given && !writer->is_ending)
-                        pthread_cond_wait(&writer->changed, &writer->lock);
-                if (writer->hashed == writer->given)
+                if (writer->hashed != writer->given)
+                        step_hash(writer);
+                else if (step_write(writer))
+                        continue;
+                else if (writer->is_ending)
                         break;
-                const struct chunk *chunk = &writer->chunks[writer->hashed % CHUNKS];
-                pthread_mutex_unlock(&writer->lock);
-                chunk_hash(writer, chunk);
-                pthread_mutex_lock(&writer->lock);
-                writer->hashed++;
-                pthread_cond_signal(&writer->changed);
+                else
+                        pthread_cond_wait(&writer->changed, &writer->lock);
         }
         pthread_mutex_unlock(&writer->lock);
         return NULL;
 }
 
-/* Signals stay with the threads that wait for them. Without a thread (limits of the process) hashing is done in place. */
-static void thread_start(struct blob_writer *writer)
+/* Without a thread (limits of the process) all is done in place. */
+static void helper_start(struct blob_writer *writer)
 {
-        sigset_t all, before;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
         writer->is_ending = false;
-        writer->has_thread = !fault_hit("store.thread") && pthread_create(&writer->thread, NULL, writer_run, writer) == 0;
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        writer->has_thread = !fault_hit("store.thread") && thread_start(writer_run, writer, &writer->thread);
 }
 
-static void thread_join(struct blob_writer *writer)
+static void helper_join(struct blob_writer *writer)
 {
         if (!writer->has_thread)
                 return;
@@ -98,40 +157,33 @@ static void thread_join(struct blob_writer *writer)
         writer->has_thread = false;
 }
 
-static bool chunk_write(struct blob_writer *writer, const struct chunk *chunk, struct error *err)
+static bool chunk_is_free(const struct blob_writer *writer)
 {
-        errno = ENOSPC;
-        if (fault_hit("store.write") || !fs_write_all(writer->fd, chunk->bytes, chunk->used))
-                return store_fail(writer->store, err, errno, "cannot write %s", writer->what);
-        writer->written += chunk->used;
-        if (!writer->options.scratch && writer->written - writer->flushed >= FLUSH_BYTES) {
-                sync_file_range(writer->fd, (off_t)writer->flushed, (off_t)(writer->written - writer->flushed), SYNC_FILE_RANGE_WRITE);
-                writer->flushed = writer->written;
-        }
-        return true;
+        return writer->given - writer->hashed < CHUNKS && writer->given - writer->written < CHUNKS;
 }
 
-/* The chunk is full: to the file, to the hash, and the next one is free when this returns. */
+/* The chunk is full: on its ways, and the next one is free when this returns. */
 static bool chunk_give(struct blob_writer *writer, struct error *err)
 {
-        if (!chunk_write(writer, &writer->chunks[writer->given % CHUNKS], err))
-                return false;
-        if (!writer->has_thread && writer->given == writer->hashed)
-                thread_start(writer);
-        if (!writer->has_thread) {
-                chunk_hash(writer, &writer->chunks[writer->given % CHUNKS]);
-                writer->chunks[writer->given % CHUNKS].used = 0;
-                return true;
-        }
-
+        if (!writer->has_thread)
+                helper_start(writer);
         pthread_mutex_lock(&writer->lock);
+        writer->chunks[writer->given % CHUNKS].way = CHUNK_DUE;
         writer->given++;
         pthread_cond_signal(&writer->changed);
-        while (writer->given - writer->hashed == CHUNKS)
-                pthread_cond_wait(&writer->changed, &writer->lock);
+        if (!writer->has_thread) {
+                step_hash(writer);
+                step_write(writer);
+        }
+        while (!chunk_is_free(writer))
+                if (!step_write(writer))
+                        pthread_cond_wait(&writer->changed, &writer->lock);
+        bool is_good = !writer->has_trouble;
+        if (!is_good)
+                *err = writer->trouble;
         pthread_mutex_unlock(&writer->lock);
         writer->chunks[writer->given % CHUNKS].used = 0;
-        return true;
+        return is_good;
 }
 
 static bool writer_write(struct sink *sink, const void *bytes, size_t size_bytes, struct error *err)
@@ -175,14 +227,15 @@ static bool writer_restart(struct sink *sink, struct error *err)
         struct blob_writer *writer = CONTAINER_OF(sink, struct blob_writer, sink);
         if (writer->is_finished)
                 return refuse(err, ERROR_INTERNAL, "%s came to its end before", writer->what);
-        thread_join(writer);
-        writer->given = writer->hashed = 0;
+        helper_join(writer);
+        writer->given = writer->hashed = writer->written = 0;
+        writer->has_trouble = false;
         for (size_t i = 0; i < CHUNKS; i++)
                 writer->chunks[i].used = 0;
         for (size_t i = 0; i < COUNT_OF(writer->hashers); i++)
                 if (writer->hashers[i])
                         hasher_reset(writer->hashers[i]);
-        writer->size = writer->written = writer->flushed = 0;
+        writer->size = writer->flushed = 0;
         writer->is_failed = false;
         if (ftruncate(writer->fd, 0) == 0 && lseek(writer->fd, 0, SEEK_SET) == 0)
                 return true;
@@ -253,15 +306,33 @@ int blob_writer_get_fd(const struct blob_writer *writer)
         return writer->fd;
 }
 
-static bool writer_end(struct blob_writer *writer, struct error *err)
+/* The last chunk, which is not full, and what the threads still have. */
+static bool chunks_end(struct blob_writer *writer, struct error *err)
 {
         struct chunk *last = &writer->chunks[writer->given % CHUNKS];
-        bool is_good = last->used == 0 || chunk_write(writer, last, err);
-        thread_join(writer);
-        if (!is_good)
-                return writer_fail(writer, err);
+        bool is_good = last->used == 0 || chunk_write(writer, last, writer->given, err);
+        pthread_mutex_lock(&writer->lock);
+        while (step_write(writer))
+                ;
+        pthread_mutex_unlock(&writer->lock);
+        helper_join(writer);
+        if (writer->has_trouble)
+                *err = writer->trouble;
+        if (!is_good || writer->has_trouble)
+                return false;
+        pthread_mutex_lock(&writer->lock);
+        if (writer->size > CHUNK_BYTES)
+                flush_start(writer, writer->size, 1);
+        pthread_mutex_unlock(&writer->lock);
         if (last->used > 0)
                 chunk_hash(writer, last);
+        return true;
+}
+
+static bool writer_end(struct blob_writer *writer, struct error *err)
+{
+        if (!chunks_end(writer, err))
+                return writer_fail(writer, err);
 
         hasher_finish(writer->hashers[0], &writer->sha256);
         writer->digest = writer->sha256;
@@ -336,7 +407,7 @@ void blob_writer_free(struct blob_writer **writer)
         struct blob_writer *gone = TAKE(*writer);
         if (!gone)
                 return;
-        thread_join(gone);
+        helper_join(gone);
         cleanup_close(&gone->fd);
         if (gone->temp[0])
                 unlinkat(gone->store->tmp_fd, gone->temp, 0);
