@@ -25,7 +25,7 @@ struct lease {
         char id[STORE_LEASE_ID_BYTES];
         uint64_t holder;
         int64_t expires_ms, expires_s;            /* boot time; wall clock */
-        bool is_dirty, is_saved;
+        bool is_dirty;
 };
 
 /* One namespace's use of one module; namespace "" is the blob itself (admin socket). */

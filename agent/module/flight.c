@@ -237,6 +237,8 @@ static void flight_step(struct flight *flight, enum pull_step step)
 {
         flight->state = FLIGHT_RUNNING;
         flight->pull.step = step;
+        if (step == PULL_COMMIT)
+                handout_plan(flight);
         flight->pull.job = (struct job){ .run = pull_run, .done = flight_step_done };
         flight->modules->tasks++;
         job_start(flight->modules->loop, &flight->pull.job);
@@ -328,7 +330,8 @@ static void flight_committed(struct flight *flight)
                 flight_restart(flight);
                 return;
         }
-        if (!entry || (pull->writer && !entry->is_busy)) {
+        bool is_file_known = !entry || (pull->writer && !entry->is_busy);
+        if (is_file_known) {
                 bool is_pinned = entry && entry->is_pinned;
                 pull->row.is_pinned |= is_pinned;
                 if (!digest_is_set(&pull->row.sha256))
@@ -343,6 +346,7 @@ static void flight_committed(struct flight *flight)
         if (pull->wants_reference_row)
                 catalog_put_reference(&modules->catalog, &rows.reference, flight->sequence);
         flight_keep_newest(flight);
+        handout_planned(flight, entry, is_file_known);
         if (pull->wants_grant_row)
                 catalog_put_grant(&modules->catalog, &rows.grant);
         if (pull->wants_resource_row)

@@ -1,6 +1,7 @@
 /*
- * How it goes: a caller gets the path of a hard link in the folder of its namespace; one statx proves that the file is the one we made. The first hand-out to a namespace, and
- *              every doubt, goes by a worker: the blob is hashed again if it does not look as we left it, the link is made, the lease is on disk before the answer.
+ * How it goes: a caller gets the path of a hard link in the folder of its namespace; one statx proves that the file is the one we made. Who waited first for a new module gets link
+ *              and lease with its commit. The first hand-out to another namespace, and every doubt, goes by a worker: the blob is hashed again if it does not look as we left
+ *              it, the link is made, the lease is on disk before the answer.
  * How it fails: a damaged blob leaves the catalog (the store has quarantined it) and its waiters start again as a miss; a link that cannot be made refuses that namespace only.
  * How it ends: the last lease of a namespace takes its link away.
  */
@@ -246,10 +247,41 @@ void handout_give(struct module_waiter *waiter)
         link->is_linked_again = handout && handout->is_linked;
         if (*namespace) {
                 struct lease *lease = lease_make(modules, entry, namespace, waiter->ask.holder);
-                lease->is_saved = true;
                 lease_to_row(lease, &link->lease, link->holder);
         }
         link_start(modules, link);
+}
+
+static struct module_waiter *waiter_find_first(const struct flight *flight)
+{
+        for (struct module_waiter *waiter = flight->waiting.head; waiter; waiter = waiter->next)
+                if (!waiter->ask.is_internal && *link_name(&waiter->ask))
+                        return waiter;
+        return NULL;
+}
+
+void handout_plan(struct flight *flight)
+{
+        struct pull *pull = &flight->pull;
+        const struct module_waiter *waiter = pull->writer ? waiter_find_first(flight) : NULL;
+        pull->first = (struct first_handout){ 0 };
+        if (waiter)
+                lease_plan(flight->modules, &waiter->ask, &pull->module, &pull->first);
+}
+
+/* An entry that a job has at the moment is that job's: it finds the link made. Whoever waited may have vanished; then the promise ends as it began, unheard. */
+void handout_planned(struct flight *flight, struct entry *entry, bool is_file_known)
+{
+        const struct first_handout *first = &flight->pull.first;
+        const struct module_waiter *waiter = flight->waiting.head;
+        if (!first->is_linked)
+                return;
+        struct lease *lease = lease_keep(flight->modules, entry, first);
+        lease->handout->is_linked |= is_file_known;
+        while (waiter && (waiter->ask.holder != first->holder || strcmp(link_name(&waiter->ask), first->lease.namespace) != 0))
+                waiter = waiter->next;
+        if (!waiter)
+                lease_end(flight->modules, lease);
 }
 
 /* Starts only if nobody holds the file; else the sweep comes by again. */

@@ -1,6 +1,7 @@
 /*
  * How it goes: one lease per namespace, module and asker, renewed by asking again. Renewals move in steps of at most ten seconds, so that a busy proxy does not write a row
- *              at each hit; what changed is saved in one transaction soon after. A new link's first lease was saved by the hand-out itself.
+ *              at each hit; what changed is saved in one transaction soon after. A new link's first lease is saved by the
+ *              hand-out itself, that of a new module by its commit.
  * How it fails: rows that cannot be written are tried again; the promise in memory holds meanwhile.
  * How it ends: expiry or release; the last lease of a namespace takes its link away, the module stays until its room is needed.
  */
@@ -62,15 +63,38 @@ void lease_extend(struct modules *modules, struct lease *lease, bool exactly)
         lease_note_dirty(modules, lease);
 }
 
+static void lease_name(char ret_id[STORE_LEASE_ID_BYTES])
+{
+        uint8_t bytes[16];
+        random_bytes(bytes, sizeof bytes);
+        hex_format(bytes, sizeof bytes, ret_id);
+}
+
+void lease_plan(struct modules *modules, const struct ask *ask, const struct digest *module, struct first_handout *ret_first)
+{
+        int64_t lease_ms = modules->setup->options.lease_ms;
+        *ret_first = (struct first_handout){ .is_wanted = true, .holder = ask->holder, .expires_ms = clock_get_ms() + lease_ms };
+        ret_first->lease = (struct store_lease){ .module = *module, .expires_s = clock_get_wall_s() + (lease_ms + 999) / 1000, .holder = ret_first->holder_text };
+        snprintf(ret_first->holder_text, sizeof ret_first->holder_text, "%016" PRIx64, ask->holder);
+        snprintf(ret_first->lease.namespace, sizeof ret_first->lease.namespace, "%s", ask->handout_namespace);
+        lease_name(ret_first->lease.id);
+}
+
+struct lease *lease_keep(struct modules *modules, struct entry *entry, const struct first_handout *first)
+{
+        struct lease *lease = catalog_put_lease(&modules->catalog, entry, first->lease.namespace, first->lease.id, first->holder);
+        lease->expires_ms = first->expires_ms;
+        lease->expires_s = first->lease.expires_s;
+        return lease;
+}
+
 struct lease *lease_make(struct modules *modules, struct entry *entry, const char *namespace, uint64_t holder)
 {
         struct handout *handout = catalog_find_handout(entry, namespace);
         struct lease *lease = handout ? catalog_find_lease(handout, holder) : NULL;
         if (!lease) {
-                uint8_t bytes[16];
                 char id[STORE_LEASE_ID_BYTES];
-                random_bytes(bytes, sizeof bytes);
-                hex_format(bytes, sizeof bytes, id);
+                lease_name(id);
                 lease = catalog_put_lease(&modules->catalog, entry, namespace, id, holder);
         }
         lease_extend(modules, lease, false);

@@ -148,8 +148,14 @@ struct handed { struct module_object *object; struct object_texts *texts; };
 /* Fills what was found if link and lease allow it without a worker. */
 bool handout_try(struct modules *modules, const struct ask *ask, struct entry *entry, const struct image *image, const struct handed *handed);
 void handout_give(struct module_waiter *waiter);
+/* Which waiter of a flight gets link and lease with the commit; what became of that. */
+void handout_plan(struct flight *flight);
+void handout_planned(struct flight *flight, struct entry *entry, bool is_file_known);
 void handout_take_away(struct modules *modules, struct handout *handout);
 struct lease *lease_make(struct modules *modules, struct entry *entry, const char *namespace, uint64_t holder);
+/* The first lease of a module that is not in the catalog yet, and when it is. */
+void lease_plan(struct modules *modules, const struct ask *ask, const struct digest *module, struct first_handout *ret_first);
+struct lease *lease_keep(struct modules *modules, struct entry *entry, const struct first_handout *first);
 void lease_extend(struct modules *modules, struct lease *lease, bool exactly);
 void lease_note_dirty(struct modules *modules, struct lease *lease);
 void lease_to_row(const struct lease *lease, struct store_lease *ret_row, char ret_holder[20]);

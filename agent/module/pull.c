@@ -61,6 +61,8 @@ static bool pull_commit(struct pull *pull, struct error *err)
                 .reference = pull->wants_reference_row ? &rows.reference : NULL,
                 .grant = pull->wants_grant_row ? &rows.grant : NULL,
                 .resource = pull->wants_resource_row ? &rows.resource : NULL,
+                .lease = pull->first.is_wanted ? &pull->first.lease : NULL,
+                .ret_is_linked = &pull->first.is_linked,
         };
         pull->has_committed = commit.writer || commit.image || commit.reference || commit.grant || commit.resource;
         if (pull->has_committed && !store_commit(pull->store, &commit, &pull->row, err))

@@ -30,6 +30,14 @@ struct setup *setup_ref(struct setup *setup);
 void setup_unref(struct setup **setup);
 struct keys { unsigned references; struct docker_config *config; struct digest fingerprint; char *coordinate; };     /* "name@uid" of the Kubernetes API, NULL: elsewhere */
 
+/* Who is handed a new module first: link and lease are part of its commit, so that the answer waits for one transaction, not for three. */
+struct first_handout {
+        bool is_wanted, is_linked;                /* somebody waits for a path; the commit has made the link */
+        struct store_lease lease;
+        char holder_text[20]; uint64_t holder;
+        int64_t expires_ms;
+};
+
 enum pull_step { PULL_PROVE /* from what is stored, without network */, PULL_RESOLVE, PULL_DOWNLOAD, PULL_COMMIT };
 enum pull_outcome {
         PULL_FAILED,
@@ -91,6 +99,7 @@ struct pull {
         struct digest module; uint64_t module_bytes;
         char *etag;
         enum grant_kind grant_kind; struct digest grant_mac;
+        struct first_handout first;               /* chosen on the loop right before the commit */
         struct store_module row;
         bool has_committed;                       /* `row` is what the store says */
         bool wants_image_row, wants_reference_row, wants_grant_row, wants_resource_row;

@@ -1,5 +1,6 @@
 /*
  * How it goes: fsync of the unnamed file, a link at its digest's name, fsync of the folder, then all rows in one transaction: whatever moment a crash picks, a row has its bytes.
+ *              The first hand-out, if it is known who waits, is part of it: its link comes before the rows, which so have the last ctime, and its lease among them.
  *              Letting go runs the other way: rows first, then links and file.
  * How it fails: before the link nothing is visible; after it a file without a row is, which the next start adopts. When the index has no room the file is taken back at once.
  *               A bad file under the name (other bytes) goes to quarantine and is replaced, with the hand-outs that pointed at it.
@@ -117,7 +118,7 @@ static bool module_save(struct store *store, const struct digest *module, const 
 }
 
 /* What the rows are about: the module, and its file's identity if the commit brought bytes. */
-struct subject { struct digest module; struct store_identity identity; bool has_bytes; };
+struct subject { struct digest module; struct store_identity identity; bool has_bytes, is_linked; };
 
 static bool rows_save(struct store *store, const struct store_commit *commit, const struct subject *subject, struct store_module *ret_module, struct error *err)
 {
@@ -130,7 +131,8 @@ static bool rows_save(struct store *store, const struct store_commit *commit, co
         bool is_good = module_save(store, module, subject->has_bytes ? &subject->identity : NULL, ret_module != NULL, err) && row_get_module(store, module, &row, &is_there, err);
         if (is_good && !is_there)
                 is_good = refuse(err, ERROR_BUSY, "the module was let go in the meantime; ask again");
-        is_good = is_good && others_save(store, commit, module, err) && index_meta_put(store, "alive_s", clock_get_wall_s(), err);
+        is_good = is_good && others_save(store, commit, module, err) && (!subject->is_linked || row_save_lease(store, commit->lease, err)) &&
+                  index_meta_put(store, "alive_s", clock_get_wall_s(), err);
         if (!index_end(store, is_good, err))
                 return false;
         if (ret_module)
@@ -164,7 +166,7 @@ static bool commit_find_module(struct store *store, const struct store_commit *c
         return more >= 0;
 }
 
-/* After a failure the new file goes again. When the index may or may not have taken its row (`is_sure` false), the next start decides. */
+/* After a failure the new file goes again, and its link. When the index may or may not have taken its row (`is_sure` false), the next start decides. */
 static bool blob_take_back(struct store *store, const struct digest *module, bool is_sure)
 {
         char blob[BLOB_NAME_BYTES];
@@ -172,16 +174,19 @@ static bool blob_take_back(struct store *store, const struct digest *module, boo
         struct store_module row;
         bool is_there = true;
         blob_format_name(module, blob);
-        return is_sure && row_get_module(store, module, &row, &is_there, &ignored) && !is_there && unlinkat(store->blobs_fd, blob, 0) == 0;
+        return is_sure && row_get_module(store, module, &row, &is_there, &ignored) && !is_there && unlinkat(store->blobs_fd, blob, 0) == 0 &&
+               handout_refresh(store, module, &ignored);
 }
 
 static bool commit_bytes(struct store *store, const struct store_commit *commit, struct subject *subject, struct store_module *ret_module, struct error *err)
 {
         const struct digest *module = &subject->module;
         char blob[BLOB_NAME_BYTES];
+        struct error unlinked = { 0 };
         blob_format_name(module, blob);
         subject->has_bytes = true;
         bool is_new = false, is_placed = blob_place(store, commit->writer, module, &is_new, err);
+        subject->is_linked = is_placed && is_new && commit->lease && handout_place(store, commit->lease->namespace, module, &unlinked);
         if (is_placed && !identity_get(store->blobs_fd, blob, &subject->identity))
                 is_placed = store_fail(store, err, errno, "cannot stat the module %s", blob + 3);
         if (is_placed && rows_save(store, commit, subject, ret_module, err))
@@ -204,6 +209,8 @@ bool store_commit(struct store *store, const struct store_commit *commit, struct
         names_lock(store, &subject.module);
         bool is_good = commit->writer ? commit_bytes(store, commit, &subject, ret_module, err) : rows_save(store, commit, &subject, ret_module, err);
         names_unlock(store, &subject.module);
+        if (is_good && commit->lease)
+                *commit->ret_is_linked = subject.is_linked;
         return is_good;
 }
 

@@ -43,6 +43,11 @@ bool row_save_identity(struct store *store, const struct digest *module, const s
         return index_end(store, is_good, err);
 }
 
+bool row_save_lease(struct store *store, const struct store_lease *lease, struct error *err)
+{
+        return index_write(store, STATEMENT_LEASE_PUT, err, "ttdit", lease->id, lease->namespace, &lease->module, lease->expires_s, lease->holder ? lease->holder : "");
+}
+
 /* Images, references, resources and leases go by foreign key; grants and evidence point at manifests and go first. */
 bool row_delete_module(struct store *store, const struct digest *module, struct error *err)
 {
@@ -70,11 +75,6 @@ bool store_remove_grants(struct store *store, const struct digest *manifest, con
         bool is_good = manifest ? index_write(store, STATEMENT_GRANT_DELETE, err, "dtttt", manifest, repository, kind, namespace, secret)
                                 : index_write(store, STATEMENT_GRANT_DELETE_ALL, err, "tttt", repository, kind, namespace, secret);
         return index_end(store, is_good, err);
-}
-
-bool row_save_lease(struct store *store, const struct store_lease *lease, struct error *err)
-{
-        return index_write(store, STATEMENT_LEASE_PUT, err, "ttdit", lease->id, lease->namespace, &lease->module, lease->expires_s, lease->holder ? lease->holder : "");
 }
 
 bool store_save_touch(struct store *store, const struct store_touch *touch, struct error *err)

@@ -69,11 +69,14 @@ void blob_writer_free(struct blob_writer **writer);                        /* wh
 
 /* The commit: fsync, link at the digest's name (a good file there = success, a bad one is quarantined), fsync folder, then all rows in one transaction.
    `writer` may be NULL when the module is there already. image, reference, grant, resource may be NULL; a module that they leave unset is the commit's.
+   With `lease` a new file is handed out in the same step: the link in its namespace before the rows, its row among them; *ret_is_linked says whether it was.
+   A namespace that cannot be linked to is no failure of the commit.
    ret_module may be NULL; when it is not, created_s grows with every commit (it is the name of this state for store_remove_module), so keep what comes back.
    ERROR_BUSY: the module of rows alone was let go meanwhile. ERROR_STORE_FULL on ENOSPC/EDQUOT. */
 struct store_commit {
         struct blob_writer *writer; const struct store_image *image; const struct store_reference *reference;
         const struct store_grant *grant; const struct store_resource *resource;
+        const struct store_lease *lease; bool *ret_is_linked;     /* both or neither */
 };
 bool store_commit(struct store *store, const struct store_commit *commit, struct store_module *ret_module, struct error *err);
 

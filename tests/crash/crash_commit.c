@@ -19,7 +19,15 @@ static void say(const char *word, const char *name)
                 _exit(3);
 }
 
-static bool commit(struct store *store, const struct script_module *module, struct store_module *ret_row)
+static void lease_fill(const struct script_module *module, const struct digest *sha256, struct store_lease *ret_lease)
+{
+        *ret_lease = (struct store_lease){ .module = *sha256, .expires_s = clock_get_wall_s() + 1000, .holder = "crash" };
+        snprintf(ret_lease->id, sizeof ret_lease->id, "lease-%s", module->name);
+        snprintf(ret_lease->namespace, sizeof ret_lease->namespace, "%s", module->namespace);
+}
+
+/* ret_is_linked not NULL: handed out in the same step. */
+static bool commit(struct store *store, const struct script_module *module, struct store_module *ret_row, bool *ret_is_linked)
 {
         struct error err = { 0 };
         CLEANUP(blob_writer_free) struct blob_writer *writer = NULL;
@@ -42,17 +50,18 @@ static bool commit(struct store *store, const struct script_module *module, stru
         const struct store_image image = { manifest, manifest, sha256, manifest, "application/vnd.oci.image.manifest.v1+json", "application/wasm", "{}" };
         const struct store_reference reference = { module->name, manifest, manifest, sha256, "", 1 };
         const struct store_grant grant = { manifest, "host/repository", "secret", module->namespace, "pull", manifest, 1, 1 };
-        return store_commit(store, &(struct store_commit){ writer, &image, &reference, &grant, NULL }, ret_row, &err);
+        struct store_lease lease;
+        lease_fill(module, &sha256, &lease);
+        return store_commit(store, &(struct store_commit){ writer, &image, &reference, &grant, NULL, ret_is_linked ? &lease : NULL, ret_is_linked }, ret_row, &err);
 }
 
 static bool lease(struct store *store, const struct script_module *module, const struct store_module *row)
 {
         struct error err = { 0 };
         struct store_identity identity;
-        struct store_lease lease = { .module = row->sha256, .expires_s = clock_get_wall_s() + 1000, .holder = "crash" };
-        snprintf(lease.id, sizeof lease.id, "lease-%s", module->name);
-        snprintf(lease.namespace, sizeof lease.namespace, "%s", module->namespace);
-        return store_save_touch(store, &(struct store_touch){ .leases = &lease, .lease_count = 1 }, &err) && store_link(store, &row->sha256, module->namespace, &identity, &err);
+        struct store_lease row_new;
+        lease_fill(module, &row->sha256, &row_new);
+        return store_save_touch(store, &(struct store_touch){ .leases = &row_new, .lease_count = 1 }, &err) && store_link(store, &row->sha256, module->namespace, &identity, &err);
 }
 
 static bool release(struct store *store, const struct script_module *module, const struct store_module *row)
@@ -73,6 +82,7 @@ int main(int count, char **words)
         struct store_module row_a = { 0 }, row_b = { 0 }, row_c = { 0 };
         struct store_identity identity;
         struct error err = { 0 };
+        bool is_linked = false;
         if (count != 2)
                 return 2;
         if (!store_open(&(struct store_options){ .root = words[1] }, &store, &report, &err)) {
@@ -80,15 +90,15 @@ int main(int count, char **words)
                 return 0;                         /* an injected error at the open: the next open is the test */
         }
 
-        if (commit(store, a, &row_a))
+        if (commit(store, a, &row_a, NULL))
                 say("committed", a->name);
         if (row_a.created_s && lease(store, a, &row_a))
                 say("leased", a->name);
         if (row_a.created_s && store_save_pin(store, &row_a.sha256, true, &err))
                 say("pinned", a->name);
-        if (commit(store, a, &row_a))
+        if (commit(store, a, &row_a, NULL))
                 say("committed", a->name);
-        if (commit(store, b, &row_b))
+        if (commit(store, b, &row_b, NULL))
                 say("committed", b->name);
         if (row_b.created_s && lease(store, b, &row_b))
                 say("leased", b->name);
@@ -98,8 +108,10 @@ int main(int count, char **words)
         say("removing", b->name);
         if (row_b.created_s && store_remove_module(store, &row_b.sha256, row_b.created_s, &err))
                 say("removed", b->name);
-        if (commit(store, c, &row_c))
+        if (commit(store, c, &row_c, &is_linked))
                 say("committed", c->name);
+        if (is_linked)
+                say("leased", c->name);
         if (row_a.created_s && store_verify(store, &row_a.sha256, 0, NULL, &identity, &err))
                 say("verified", a->name);
         store_close(&store);

@@ -1,4 +1,5 @@
 /* One pull end to end, single flight, deadlines, cancel, negative cache, policies, restart. */
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -69,6 +70,90 @@ static void test_pull_and_hit(void **state)
         struct flow_answer again = flow_get(&flow, &flow_tenant_a, "{\"url\": \"localhost:%d/good/raw:v1\"}", flow.port);
         check_ok(&again, MODULE_SOURCE_CACHE);
         assert_string_equal(again.lease, first.lease);
+}
+
+static void count_lease(void *arg, const struct store_lease *row)
+{
+        (void)row;
+        ++*(size_t *)arg;
+}
+
+/* Whoever waits for a new module gets link and lease with its commit: one transaction, and all is durable when the answer comes. Another namespace needs one of its own. */
+static void test_first_handout(void **state)
+{
+        (void)state;
+        size_t leases = 0;
+        struct error err;
+        flow_open(&flow);
+        fault_arm("store.begin", 2);
+        struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\": \"localhost:%d/good/raw:v1\"}", flow.port);
+        check_ok(&answer, MODULE_SOURCE_PULLED);
+        assert_true(is_linked("team-a", answer.sha256));
+        fault_arm("store.begin", 1);
+        struct flow_answer other = flow_get(&flow, &flow_tenant_b, "{\"url\": \"localhost:%d/good/raw:v1\"}", flow.port);
+        assert_int_equal(other.err.code, ERROR_STORE_FULL);
+        fault_arm("store.begin", 0);
+        assert_true(store_load_all(flow.store, &(struct store_visitor){ .arg = &leases, .lease = count_lease }, &err));
+        assert_int_equal(leases, 1);
+
+        /* Without the link there is no answer, but the module stays. */
+        fault_arm("store.link", 1);
+        answer = flow_get(&flow, &flow_tenant_a, "{\"url\": \"localhost:%d/good/raw:v2\"}", flow.port);
+        assert_int_equal(answer.err.code, ERROR_STORE_FULL);
+        fault_arm("store.link", 0);
+        answer = flow_get(&flow, &flow_tenant_a, "{\"url\": \"localhost:%d/good/raw:v2\"}", flow.port);
+        check_ok(&answer, MODULE_SOURCE_CACHE);
+}
+
+struct abandon { struct module_waiter *waiter; struct flow_answer answer; };
+
+static size_t links_count(const char *namespace)
+{
+        char path[512];
+        size_t count = 0;
+        snprintf(path, sizeof path, "%s/store/modules/%s", flow.root, namespace);
+        DIR *folder = opendir(path);
+        for (struct dirent *entry; folder && (entry = readdir(folder));)
+                count += entry->d_name[0] != '.';
+        if (folder)
+                closedir(folder);
+        return count;
+}
+
+/* The index is locked as long as this has a row: the commit has made its link and waits. */
+static void abandon_now(void *arg, const struct store_module *row)
+{
+        struct abandon *abandon = arg;
+        (void)row;
+        for (int patience = 0; patience < 2000 && links_count("team-a") < 2; patience++)
+                flow_run_ms(&flow, 10);
+        assert_int_equal(links_count("team-a"), 2);
+        assert_false(abandon->answer.is_answered);
+        module_waiter_cancel(&abandon->waiter);
+}
+
+/* Whoever waited vanishes while it is committed: the module stays, the promise that nobody heard does not. */
+static void test_abandoned_handout(void **state)
+{
+        (void)state;
+        struct abandon abandon = { 0 };
+        struct module_stats stats;
+        struct error err;
+        char json[256];
+        flow_open(&flow);
+        struct flow_answer first = flow_get(&flow, &flow_tenant_a, "{\"url\": \"localhost:%d/good/raw:v1\"}", flow.port);
+        check_ok(&first, MODULE_SOURCE_PULLED);
+        snprintf(json, sizeof json, "{\"url\":\"localhost:%d/good/raw:v2\"}", flow.port);
+        abandon.waiter = flow_start(&flow, json, &flow_tenant_a, &abandon.answer);
+        assert_true(store_load_all(flow.store, &(struct store_visitor){ .arg = &abandon, .module = abandon_now }, &err));
+        for (int patience = 0; patience < 2000 && links_count("team-a") > 1; patience++)
+                flow_run_ms(&flow, 10);
+        module_get_stats(flow.modules, &stats);
+        assert_false(abandon.answer.is_answered);
+        assert_int_equal(stats.modules, 2);
+        assert_int_equal(stats.leases, 1);
+        assert_int_equal(links_count("team-a"), 1);
+        assert_true(is_linked("team-a", first.sha256));
 }
 
 static void test_single_flight(void **state)
@@ -193,6 +278,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_pull_and_hit, begin, end),
+                cmocka_unit_test_setup_teardown(test_first_handout, begin, end),
+                cmocka_unit_test_setup_teardown(test_abandoned_handout, begin, end),
                 cmocka_unit_test_setup_teardown(test_single_flight, begin, end),
                 cmocka_unit_test_setup_teardown(test_not_found_is_remembered, begin, end),
                 cmocka_unit_test_setup_teardown(test_policies, begin, end),

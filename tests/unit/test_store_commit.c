@@ -32,6 +32,38 @@ static void test_writer(void **state)
         assert_int_equal(folder_count(fixture_path(fixture, "blobs")), 0);
 }
 
+/* Whichever thread meets the full disk: the next write or the finish says so, and goes on saying it; a restart begins anew. */
+static void test_writer_full(void **state)
+{
+        struct fixture *fixture = *state;
+        const struct blob_writer_options options = { .size_limit = 1 << 26, .algorithm = DIGEST_SHA256, .what = "the layer" };
+        uint8_t *bytes = content_new(3, 3000000);
+        struct digest digest, want = content_digest(3, 3000000);
+        for (unsigned mode = 0; mode < 2; mode++)
+                for (unsigned turn = 1; turn <= 12; turn++) {
+                        struct blob_writer *writer = NULL;
+                        fault_arm("store.thread", mode);
+                        fault_arm("store.write", turn);
+                        assert_true(blob_writer_open(fixture->store, &options, &writer, &fixture->err));
+                        struct sink *sink = blob_writer_get_sink(writer);
+                        bool is_good = true;
+                        for (size_t at = 0; is_good && at < 3000000; at += 100000)
+                                is_good = sink->write(sink, bytes + at, 100000, &fixture->err);
+                        assert_false(is_good && blob_writer_finish(writer, NULL, NULL, NULL, &fixture->err));
+                        assert_int_equal(fixture->err.code, ERROR_STORE_FULL);
+                        fixture->err = (struct error){ 0 };
+                        assert_false(blob_writer_finish(writer, NULL, NULL, NULL, &fixture->err));
+                        assert_int_equal(fixture->err.code, ERROR_STORE_FULL);
+                        fault_arm("store.write", 0);
+                        assert_true(sink->restart(sink, &fixture->err));
+                        assert_true(sink->write(sink, bytes, 3000000, &fixture->err));
+                        assert_true(blob_writer_finish(writer, &digest, NULL, NULL, &fixture->err));
+                        assert_true(digest_equal(&digest, &want));
+                        blob_writer_free(&writer);
+                }
+        free(bytes);
+}
+
 static void test_writer_sha512(void **state)
 {
         struct fixture *fixture = *state;
@@ -136,7 +168,7 @@ static void test_rows(void **state)
         struct blob_writer *writer = NULL;
         struct store_module row;
         assert_true(content_write(fixture, 1, 100, &writer));
-        assert_true(store_commit(fixture->store, &(struct store_commit){ writer, &image, &reference, &grant, &resource }, &row, &fixture->err));
+        assert_true(store_commit(fixture->store, &(struct store_commit){ writer, &image, &reference, &grant, &resource, NULL, NULL }, &row, &fixture->err));
         blob_writer_free(&writer);
 
         for (int i = 0; i < 2; i++) {
@@ -394,6 +426,72 @@ static void test_commit_fails(void **state)
         assert_int_equal(folder_count(fixture_path(fixture, "blobs")), COUNT_OF(steps));
 }
 
+static bool commit_leased(struct fixture *fixture, unsigned number, const char *namespace, bool *ret_is_linked, struct store_module *ret_module)
+{
+        struct blob_writer *writer = NULL;
+        struct store_lease lease = { .id = "0123", .module = content_digest(number, 300000), .expires_s = 4102444800, .holder = "h" };
+        snprintf(lease.namespace, sizeof lease.namespace, "%s", namespace);
+        assert_true(content_write(fixture, number, 300000, &writer));
+        struct store_commit commit = { .writer = writer, .lease = &lease, .ret_is_linked = ret_is_linked };
+        bool is_good = store_commit(fixture->store, &commit, ret_module, &fixture->err);
+        blob_writer_free(&writer);
+        return is_good;
+}
+
+/* File, link and lease in one step: the row knows the file as the link has left it. */
+static void test_commit_leased(void **state)
+{
+        struct fixture *fixture = *state;
+        struct store_module module = { 0 };
+        bool is_linked = false;
+        assert_true(commit_leased(fixture, 1, "team-a", &is_linked, &module));
+        assert_true(is_linked);
+        assert_true(store_check_identity(fixture->store, &module.sha256, NULL, &module.identity));
+        assert_true(store_check_identity(fixture->store, &module.sha256, "team-a", &module.identity));
+        fixture_crash(fixture);
+        fixture_open(fixture);
+        assert_int_equal(fixture->report.adopted + fixture->report.removed + fixture->report.quarantined + fixture->report.dropped_rows, 0);
+        struct census census = census_take(fixture);
+        assert_int_equal(census.leases, 1);
+        assert_string_equal(census.last_lease.namespace, "team-a");
+        assert_int_equal(census.last_lease.expires_s, 4102444800);
+        assert_true(store_check_identity(fixture->store, &module.sha256, "team-a", &census.last_module.identity));
+
+        /* A file that was there keeps the ctime that others know: its hand-out goes its own way. */
+        assert_true(commit_leased(fixture, 1, "team-b", &is_linked, &module));
+        assert_false(is_linked);
+        assert_false(path_exists(link_path(fixture, "team-b", &module.sha256)));
+        assert_true(store_check_identity(fixture->store, &module.sha256, NULL, &module.identity));
+        assert_int_equal(census_take(fixture).leases, 1);
+}
+
+/* A folder that cannot be linked to costs the hand-out, not the module; rows that cannot be written cost both. */
+static void test_commit_leased_fails(void **state)
+{
+        static const char *const faults[] = { "store.begin", "store.commit", "store.sync_folder", "store.place" };
+        struct fixture *fixture = *state;
+        struct store_module module = { 0 };
+        bool is_linked = true;
+        fault_arm("store.link", 1);
+        assert_true(commit_leased(fixture, 1, "team-a", &is_linked, &module));
+        fault_arm("store.link", 0);
+        assert_false(is_linked);
+        assert_true(store_check_identity(fixture->store, &module.sha256, NULL, &module.identity));
+        assert_int_equal(census_take(fixture).leases, 0);
+        is_linked = true;
+        assert_true(commit_leased(fixture, 2, "No Label", &is_linked, &module));
+        assert_false(is_linked);
+        for (unsigned i = 0; i < COUNT_OF(faults); i++) {
+                struct digest digest = content_digest(3 + i, 300000);
+                fixture_reopen(fixture);
+                fault_arm(faults[i], 1);
+                assert_false(commit_leased(fixture, 3 + i, "team-a", &is_linked, &module));
+                fault_arm(faults[i], 0);
+                assert_false(path_exists(link_path(fixture, "team-a", &digest)));
+                assert_int_equal(census_take(fixture).leases, 0);
+        }
+}
+
 static void test_fsync_never_again(void **state)
 {
         struct fixture *fixture = *state;
@@ -453,8 +551,9 @@ int main(void)
 {
 #define ROW(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
         const struct CMUnitTest tests[] = {
-                ROW(test_writer), ROW(test_writer_sha512), ROW(test_writer_limit), ROW(test_writer_restart), ROW(test_commit), ROW(test_rows), ROW(test_grants),
-                ROW(test_touch), ROW(test_handout), ROW(test_handouts), ROW(test_commit_fails), ROW(test_fsync_never_again), ROW(test_parallel),
+                ROW(test_writer), ROW(test_writer_full), ROW(test_writer_sha512), ROW(test_writer_limit), ROW(test_writer_restart), ROW(test_commit), ROW(test_rows), ROW(test_grants),
+                ROW(test_touch), ROW(test_handout), ROW(test_handouts), ROW(test_commit_fails), ROW(test_commit_leased), ROW(test_commit_leased_fails),
+                ROW(test_fsync_never_again), ROW(test_parallel),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
