@@ -129,7 +129,7 @@ def test_same_bytes_twice(image, tmp_path):
 def test_contents(image):
     entries = image.entries()
     programs = {name for name, one in entries.items() if one.isfile() and re.match(r'usr/s?bin/', name)}
-    assert programs == {'usr/sbin/wasmcached', 'usr/bin/wasmcachectl', 'usr/bin/install'}                # no shell, no package manager
+    assert programs == {'usr/sbin/wasmcached', 'usr/bin/wasmcachectl', 'usr/bin/install', 'usr/bin/chown'}                # no shell, no package manager
     for name in ('etc/ssl/certs/ca-certificates.crt', 'etc/passwd', 'etc/group', 'etc/nsswitch.conf', 'usr/lib/os-release', 'usr/share/doc/wasmcached/LICENSE', 'usr/share/doc/libcurl4/copyright', 'var/lib/dpkg/status.d/libssl3'):
         assert name in entries, name
     others = {name for name, one in entries.items() if one.uid != 0}
@@ -209,6 +209,9 @@ def test_programs_run_in_their_root(root):
     assert done.returncode == 0, done.stderr
     status = os.stat(os.path.join(root, 'tmp', 'made'))
     assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o2775, UID, UID)
+    os.mkdir(os.path.join(root, 'tmp', 'made', 'team-a'))
+    done = inside(root, '/usr/bin/chown', '--recursive', '--no-dereference', '--from=0', f'{UID}:{UID}', '/tmp/made', user=0)
+    assert done.returncode == 0 and os.stat(os.path.join(root, 'tmp', 'made', 'team-a')).st_uid == UID, done.stderr
 
 
 def test_pull_over_tls_from_its_root(root, authority, start_server, tmp_path):

@@ -140,9 +140,9 @@ def test_the_daemon_takes_the_config(path, tmp_path):
 
 # ---- rights
 def test_rights_of_the_containers():
-    """The one exception is the first container, which gives the folders away."""
-    first, = SPEC['initContainers']
-    assert first['securityContext'] == {'runAsNonRoot': False, 'runAsUser': 0, 'runAsGroup': 0, 'allowPrivilegeEscalation': False, 'readOnlyRootFilesystem': True, 'capabilities': {'drop': ['ALL'], 'add': ['CHOWN', 'FOWNER', 'FSETID']}}
+    """The exceptions are the first containers, which give the folders away."""
+    for first, rights in zip(SPEC['initContainers'], (['CHOWN', 'FOWNER', 'FSETID'], ['CHOWN']), strict=True):
+        assert first['securityContext'] == {'runAsNonRoot': False, 'runAsUser': 0, 'runAsGroup': 0, 'allowPrivilegeEscalation': False, 'readOnlyRootFilesystem': True, 'capabilities': {'drop': ['ALL'], 'add': rights}}
     for container in (AGENT, *[container for pod in PODS.values() for container in pod['initContainers'] + pod['containers']]):
         rights = container['securityContext']
         assert not rights['allowPrivilegeEscalation'] and rights['readOnlyRootFilesystem'] and rights['capabilities'] == {'drop': ['ALL']}, container['name']
@@ -239,7 +239,7 @@ def test_readme():
         assert (pathlib.Path(SOURCE) / path).exists(), path
     for path in re.findall(r'`((?:example|components)/[a-z.-]+)`', section):
         assert (FOLDER / path).exists(), path
-    first, = SPEC['initContainers']
+    first, _ = SPEC['initContainers']
     for text in (str(UID), '2775', str(AGENT['ports'][0]['containerPort']), *first['securityContext']['capabilities']['add'], AGENT['resources']['requests']['memory'], SPEC['priorityClassName'], 'WASMCACHED_PATIENCE'):
         assert text in section, text
 
@@ -265,20 +265,31 @@ def test_kustomize(path, host_pid):
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which('setpriv'), reason='needs root, to act as the first container')
 @pytest.mark.parametrize('before', [(0, 0o755), (UID, 0o2755), (1234, 0o700)])
-def test_first_container(before):
-    """Its command with its capabilities and no other, over folders as a kubelet makes them, as the daemon leaves them, and as somebody else left them."""
-    first, = SPEC['initContainers']
+def test_first_containers(before):
+    """Their commands with their capabilities and no other, over folders as a kubelet makes them, as the daemon leaves them, and as somebody else left them; and what a kubelet made in them before that."""
+    first, second = SPEC['initContainers']
     with tempfile.TemporaryDirectory() as folder:
         mounts = {}
         for mount in first['volumeMounts']:
             mounts[mount['mountPath']] = path = os.path.join(folder, os.path.basename(mount['mountPath']))
             os.mkdir(path)
+            early, ours, link = os.path.join(path, 'team-a'), os.path.join(path, 'module'), os.path.join(path, 'link')
+            os.mkdir(early, 0o755)
+            os.symlink('/', link)
+            os.close(os.open(ours, os.O_CREAT, 0o444))
+            os.chown(ours, UID, UID)
             os.chown(path, before[0], before[0])
             os.chmod(path, before[1])
-        command = [mounts.get(word, word) for word in first['command']]
-        assert set(command) & set(mounts.values()) == set(mounts.values())
-        capabilities = '-all,' + ','.join('+' + name.lower() for name in first['securityContext']['capabilities']['add'])
-        subprocess.run(['setpriv', '--bounding-set', capabilities, '--inh-caps', '-all', '--no-new-privs', '--clear-groups', *command], check=True)
-        for path in mounts.values():
-            status = os.stat(path)
+        changed = {path: os.stat(os.path.join(path, 'module')).st_ctime_ns for path in mounts.values()}
+        assert {mount['mountPath'] for mount in second['volumeMounts']} == set(mounts) - {'/node/store'}          # it may hold a lost+found
+        for container in (first, second):
+            command = [mounts.get(word, word) for word in container['command']]
+            assert set(command) & set(mounts.values()) == {mounts[mount['mountPath']] for mount in container['volumeMounts']}
+            capabilities = '-all,' + ','.join('+' + name.lower() for name in container['securityContext']['capabilities']['add'])
+            subprocess.run(['setpriv', '--bounding-set', capabilities, '--inh-caps', '-all', '--no-new-privs', '--clear-groups', *command], check=True)
+        for place, path in mounts.items():
+            status, early = os.stat(path), os.stat(os.path.join(path, 'team-a'))
             assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (UID, UID, 0o2775)
+            assert (early.st_uid, early.st_gid) == ((0, 0) if place == '/node/store' else (UID, UID)) and early.st_mode & 0o7777 == 0o755
+            assert os.stat(os.path.join(path, 'module')).st_ctime_ns == changed[path]          # a module's file is the same one to the daemon
+        assert os.stat('/').st_uid == 0

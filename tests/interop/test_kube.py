@@ -124,7 +124,7 @@ def test_what_was_served_outlives_the_api(applied, agent):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='needs root, to change the root and to make mounts')
 def test_the_image_in_its_pod(applied, tenant, modules, tmp_path, work):
-    """As a kubelet starts it: the image's read-only root, the ConfigMap that kustomize made, the mounts, a service account's files, the environment of a pod, and the first container before."""
+    """As a kubelet starts it: the image's read-only root, the ConfigMap that kustomize made, the mounts, a service account's files, the environment of a pod, and the first containers before."""
     uid, root, node = 60837, work / 'image-root', work / 'image-node'
     version = subprocess.run(['make', '-s', '-C', peers.SOURCE, 'print-version'], check=True, capture_output=True, text=True).stdout.strip()
     subprocess.run([peers.SOURCE / 'tools/image/build', '--programs', peers.BUILD, '--version', version, '--root', root], check=True)
@@ -141,10 +141,13 @@ def test_the_image_in_its_pod(applied, tenant, modules, tmp_path, work):
     (node / 'account' / 'token').write_text(token(applied))
     (node / 'account' / 'namespace').write_text('wasmcached-system')
     (node / 'account' / 'ca.crt').write_bytes((applied.pki / 'ca.crt').read_bytes())
-    kubelet_made = node / 'store' / 'modules' / 'team-a'          # a pod came first
+    kubelet_made = node / 'store' / 'modules' / 'team-a'          # a pod came before the daemon
     (node / 'store' / 'modules').mkdir()
     folders = {'/node/run': node / 'run', '/node/store': node / 'store', '/node/modules': node / 'store' / 'modules'}
-    subprocess.run(['setpriv', '--bounding-set', '-all,+chown,+fowner,+fsetid', '--inh-caps', '-all', *[str(folders.get(word, word)) for word in pod['initContainers'][0]['command']]], check=True)
+    (node / 'run' / 'team-a').mkdir()          # a pod came even before the first container, and its kubelet made this folder of the socket
+    for first in pod['initContainers']:
+        rights = '-all,' + ','.join('+' + name.lower() for name in first['securityContext']['capabilities']['add'])
+        subprocess.run(['setpriv', '--bounding-set', rights, '--inh-caps', '-all', *[str(folders.get(word, word)) for word in first['command']]], check=True)
     kubelet_made.mkdir()
     kubelet_made.chmod((node / 'store' / 'modules').stat().st_mode & 0o7777)
     binds = ' && '.join(f'mount --bind {"/dev" if name == "dev" else f"$1/{name}"} "$0{place}"' for name, place in mounts.items())
