@@ -209,7 +209,7 @@ mutation:                       ## takes away each check of trust, one at a time
 	$(Q)$(MAKE) --no-print-directory VARIANT=test trust-objects
 	$(Q)$(MAKE) --no-print-directory VARIANT=asan trust-objects
 	$(Q)tests/mutation/run '$(CC)' '-D_GNU_SOURCE -Iinclude $(PKG_CFLAGS) -std=gnu17 -DWASMCACHED_FAULTS' '$(TRUST_LIBS)' $(F)
-interop:                        ## real peers (needs Go), INTEROP_SLOW=1: signers too; installs them first
+interop:                        ## real peers (needs Go), INTEROP_SLOW=1: signers and a Kubernetes API too, INTEROP_KUBELET=1: a node; installs them first
 	$(Q)$(MAKE) --no-print-directory VARIANT=test programs
 	$(Q)tests/interop/run $(abspath $(BUILD)/test) $(PYTEST_ARGS)
 

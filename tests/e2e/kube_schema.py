@@ -27,7 +27,7 @@ CONTAINER = {
 }
 POD = {
     'serviceAccountName': NAME, 'automountServiceAccountToken': TRUTH, 'priorityClassName': re.compile('system-node-critical'), 'nodeSelector': LABELS, 'tolerations': [{'operator!': re.compile('Exists')}],
-    'terminationGracePeriodSeconds': NUMBER, 'enableServiceLinks': TRUTH, 'hostPID': TRUTH,
+    'terminationGracePeriodSeconds': NUMBER, 'enableServiceLinks': TRUTH, 'hostPID': TRUTH, 'restartPolicy': re.compile('Never'),
     'securityContext': {'runAsNonRoot': TRUTH, 'runAsUser': NUMBER, 'runAsGroup': NUMBER, 'seccompProfile!': SECCOMP},
     'initContainers': [CONTAINER], 'containers': [CONTAINER],
     'volumes': [{'name!': NAME, 'configMap': {'name!': NAME}, 'hostPath': {'path!': PATH, 'type!': re.compile('DirectoryOrCreate|Directory')},

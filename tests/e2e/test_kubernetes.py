@@ -69,7 +69,7 @@ def test_the_check_itself(wrong, said):
 
 
 def test_kustomizations_name_every_file():
-    named = {pathlib.Path('example/pod-fixed.yaml')}          # the other pod of the example, for the base
+    named = {pathlib.Path('example/pod-fixed.yaml'), pathlib.Path('example/stranger.yaml')}          # the other pod of the example, for the base; who is refused
     for path in FILES:
         if path.name != 'kustomization.yaml':
             continue

@@ -22,13 +22,17 @@ def missing():
 
 
 class Cluster:
+    """`within`: the words before a command that put it where the cluster is."""
+    within, address, bind, names, tokens = (), '127.0.0.1', '127.0.0.1', 'IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc', ''
+    options = ('--disable-admission-plugins', 'ServiceAccount')
+
     def __init__(self, folder):
         self.folder, self.pki, self.children = pathlib.Path(folder), pathlib.Path(folder) / 'pki', {}
         self.pki.mkdir(parents=True)
         self.etcd_port, self.peer_port, self.port = peers.free_port(), peers.free_port(), peers.free_port()
         self.token = secrets.token_hex(16)
         self.certificates()
-        (self.pki / 'tokens.csv').write_text(f'{self.token},admin,u1,"system:masters"\n')
+        (self.pki / 'tokens.csv').write_text(f'{self.token},admin,u1,"system:masters"\n' + self.tokens)
         self.kubeconfig = self.write_kubeconfig('admin', self.token)
 
     def certificates(self):
@@ -37,21 +41,22 @@ class Cluster:
             peers.run(pki, openssl, 'genrsa', '-out', f'{name}.key', '2048')
         peers.run(pki, openssl, 'req', '-x509', '-new', '-key', 'ca.key', '-subj', '/CN=ca of a test', '-days', '2', '-out', 'ca.crt')
         peers.run(pki, openssl, 'req', '-new', '-key', 'api.key', '-subj', '/CN=kube-apiserver', '-out', 'api.csr')
-        (pki / 'api.ext').write_text('subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc\nextendedKeyUsage=serverAuth\n')
+        (pki / 'api.ext').write_text(f'subjectAltName={self.names}\nextendedKeyUsage=serverAuth,clientAuth\n')
         peers.run(pki, openssl, 'x509', '-req', '-in', 'api.csr', '-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2', '-out', 'api.crt', '-extfile', 'api.ext')
         peers.run(pki, openssl, 'rsa', '-in', 'sa.key', '-pubout', '-out', 'sa.pub')
 
     def write_kubeconfig(self, user, token):
         path = self.folder / f'{user}.kubeconfig'
         path.write_text(json.dumps({
-            'apiVersion': 'v1', 'kind': 'Config', 'current-context': 'c', 'clusters': [{'name': 'c', 'cluster': {'server': f'https://127.0.0.1:{self.port}', 'certificate-authority': str(self.pki / 'ca.crt')}}],
+            'apiVersion': 'v1', 'kind': 'Config', 'current-context': 'c', 'clusters': [{'name': 'c', 'cluster': {'server': f'https://{self.address}:{self.port}', 'certificate-authority': str(self.pki / 'ca.crt')}}],
             'users': [{'name': user, 'user': {'token': token}}], 'contexts': [{'name': 'c', 'context': {'cluster': 'c', 'user': user}}]}))
         path.chmod(0o600)
         return path
 
     def launch(self, name, *options):
+        program = peers.PEERS / name if (peers.PEERS / name).exists() else name
         with open(self.folder / f'{name}.log', 'ab') as log:
-            self.children[name] = subprocess.Popen([peers.PEERS / name, *map(str, options)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=peers.ENVIRONMENT, cwd=self.folder)
+            self.children[name] = subprocess.Popen([*self.within, program, *map(str, options)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=peers.ENVIRONMENT, cwd=self.folder)
 
     def start(self):
         client, peer = f'http://127.0.0.1:{self.etcd_port}', f'http://127.0.0.1:{self.peer_port}'
@@ -62,11 +67,11 @@ class Cluster:
 
     def start_api(self):
         pki = self.pki
-        self.launch('kube-apiserver', '--etcd-servers', f'http://127.0.0.1:{self.etcd_port}', '--bind-address', '127.0.0.1', '--advertise-address', '127.0.0.1', '--secure-port', self.port,
+        self.launch('kube-apiserver', '--etcd-servers', f'http://127.0.0.1:{self.etcd_port}', '--bind-address', self.bind, '--advertise-address', self.address, '--secure-port', self.port,
                     '--endpoint-reconciler-type', 'none', '--service-cluster-ip-range', '10.0.0.0/24', '--allow-privileged', '--tls-cert-file', pki / 'api.crt', '--tls-private-key-file', pki / 'api.key',
                     '--client-ca-file', pki / 'ca.crt', '--token-auth-file', pki / 'tokens.csv', '--service-account-key-file', pki / 'sa.pub', '--service-account-signing-key-file', pki / 'sa.key',
                     '--service-account-issuer', 'https://kubernetes.default.svc', '--api-audiences', 'https://kubernetes.default.svc', '--authorization-mode', 'Node,RBAC',
-                    '--disable-admission-plugins', 'ServiceAccount')
+                    *self.options)
         end = time.monotonic() + 180
         while not self.is_ready():
             assert self.children['kube-apiserver'].poll() is None and time.monotonic() < end, (self.folder / 'kube-apiserver.log').read_text()[-3000:]
@@ -93,7 +98,7 @@ class Cluster:
                 child.wait()
 
     def kubectl(self, *words, stdin=None, good=True, user=None):
-        ran = subprocess.run([peers.PEERS / 'kubectl', '--kubeconfig', user or self.kubeconfig, *map(str, words)], input=stdin, capture_output=True, text=True, check=False, timeout=120,
+        ran = subprocess.run([*self.within, peers.PEERS / 'kubectl', '--kubeconfig', user or self.kubeconfig, *map(str, words)], input=stdin, capture_output=True, text=True, check=False, timeout=120,
                              env={**peers.ENVIRONMENT, 'HOME': str(self.folder)})
         assert not good or ran.returncode == 0, (words, ran.stdout[-2000:], ran.stderr[-2000:])
         return ran if not good else ran.stdout
