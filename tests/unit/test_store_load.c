@@ -20,7 +20,7 @@ static struct store_module image_put(struct fixture *fixture, unsigned number, c
         const struct store_grant grant = { .manifest = digest, .repository = name + 6, .kind = "anonymous", .namespace = "", .secret = "", .granted_s = 1, .last_ok_s = 1 };
         const struct store_resource row = { .namespace = "team-a", .name = resource, .version = "1", .reference = name, .manifest = digest };
         if (!content_write(fixture, number, 100 + number, &writer) ||
-            !store_commit(fixture->store, &(struct store_commit){ writer, &image, &reference, &grant, resource ? &row : NULL }, &module, &fixture->err))
+            !store_commit(fixture->store, &(struct store_commit){ .writer = writer, .image = &image, .reference = &reference, .grant = &grant, .resource = resource ? &row : NULL }, &module, &fixture->err))
                 fail_msg("%s", fixture->err.text);
         blob_writer_free(&writer);
         return module;
