@@ -59,16 +59,9 @@ static void tell_file(struct modules *modules, struct explanation *explanation, 
 /* Its host has asked for patience: the pull waits with all others. */
 static void tell_wait(struct modules *modules, struct explanation *explanation, const struct module_want *want)
 {
-        if (want->kind == WANT_FILE)
-                return;
-        char detail[512];
-        int status = 0;
-        CLEANUP(cleanup_free) char *url = want->kind == WANT_OCI ? registry_format_endpoint(modules->setup->fetch, want->reference.host) : string_copy(want->name);
-        int64_t left_ms = fetch_client_get_wait_ms(modules->setup->fetch, url, &status);
-        if (left_ms <= 0)
-                return;
-        snprintf(detail, sizeof detail, "%.300s answered %d: requests to it wait %lld s more, then go one after another", want->host, status, (long long)(left_ms + 999) / 1000);
-        step(explanation, "host", "limits", detail);
+        char detail[HOST_LIMITS_BYTES];
+        if (host_limits(modules, want, detail) > 0)
+                step(explanation, "host", "limits", detail);
 }
 
 static void tell_verdict(struct modules *modules, struct explanation *explanation, const struct ask *ask, const struct hit *hit)

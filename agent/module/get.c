@@ -242,6 +242,13 @@ static void waiter_timed_out(void *arg)
         clock_format_duration(waiter->ask.want->timeout_ms, text, sizeof text);
         refuse(&err, ERROR_TIMEOUT, "%s: not there after %s, the timeout of this request; the pull goes on, so asking again may find it", waiter->ask.want->url, text);
         err.retry_after_s = 1;
+        char limits[HOST_LIMITS_BYTES];
+        unsigned after_s = host_limits(waiter->modules, waiter->ask.want, limits);
+        if (after_s > 0) {
+                refuse(&err, ERROR_TIMEOUT, "%s: not there after %s, the timeout of this request: %s; the pull goes on, so asking again then may find it",
+                       waiter->ask.want->url, text, limits);
+                err.retry_after_s = after_s;
+        }
         waiter_refuse(waiter, &err);
 }
 

@@ -1,9 +1,10 @@
 /*
  * How it goes: pulls that could not reach their host are counted per host, whatever they asked for; from the fifth in a row on nothing more is asked of it for a while, which
- *              doubles each time that the host is still away afterwards. One that answers, with whatever, starts anew.
+ *              doubles each time that the host is still away afterwards. One that answers, with whatever, starts anew; one that answers 429 or 503 is fetch's to wait for.
  * How it fails: a refusal like the last one, at once, with the seconds that are left; other hosts, hits and stale answers are not touched.
  * How it ends: an answer or a refresh forgets at once, time does by and by.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "modules.h"
@@ -81,6 +82,20 @@ bool host_refuses(struct modules *modules, const struct ask *ask, const struct h
         size_t key_bytes;
         CLEANUP(cleanup_free) char *key = flight_format_key(ask, hit, &key_bytes);
         return !map_get(modules->flights, key, key_bytes);         /* under way already */
+}
+
+unsigned host_limits(const struct modules *modules, const struct module_want *want, char ret_text[HOST_LIMITS_BYTES])
+{
+        int status = 0;
+        if (want->kind == WANT_FILE)
+                return 0;
+        CLEANUP(cleanup_free) char *url = want->kind == WANT_OCI ? registry_format_endpoint(modules->setup->fetch, want->reference.host) : string_copy(want->name);
+        int64_t left_ms = fetch_client_get_wait_ms(modules->setup->fetch, url, &status);
+        if (left_ms <= 0)
+                return 0;
+        unsigned left_s = (unsigned)((left_ms + 999) / 1000);
+        snprintf(ret_text, HOST_LIMITS_BYTES, "%.300s answered %d: requests to it wait %u s more, then go one after another", want->host, status, left_s);
+        return left_s;
 }
 
 void hosts_clear(struct modules *modules)

@@ -136,6 +136,9 @@ void refusals_sweep(struct modules *modules, int64_t now_ms);
 void host_note(struct modules *modules, const struct module_want *want, const struct error *err_or_null);   /* how a pull from it ended */
 bool host_is_away(const struct modules *modules, const struct module_want *want, struct error *ret_err);
 bool host_refuses(struct modules *modules, const struct ask *ask, const struct hit *hit, struct error *ret_err);
+/* Seconds that pulls from its host wait yet because it answered 429 or 503, and that in words; 0 = they do not. */
+enum { HOST_LIMITS_BYTES = 400 };
+unsigned host_limits(const struct modules *modules, const struct module_want *want, char ret_text[HOST_LIMITS_BYTES]);
 void hosts_clear(struct modules *modules);
 void hosts_sweep(struct modules *modules, int64_t now_ms);
 char *flight_format_key(const struct ask *ask, const struct hit *hit, size_t *ret_bytes);

@@ -231,11 +231,13 @@ def token_padded(name, code, help_text, size):
     @mode(name, code, help_text, "login")
     def build(repo):
         repo.raw_image()
-        guard_bearer(repo)
-        path = "/token/" + name
-        repo.world.paths[path] = lambda connection: connection.reply(200, json.dumps({"token": issue(repo.world, [f"repository:{repo.name}:pull"])}).ljust(size))
-        guard = repo.on_any
-        repo.on_any = lambda connection: guard(connection) if connection.request.header("Authorization") else bearer_challenge(connection, repo, repo.world.url_of(connection, path)) or True
+        path, scope = "/token/" + name, f"repository:{repo.name}:pull"
+        repo.world.paths[path] = lambda connection: connection.reply(200, json.dumps({"token": issue(repo.world, [scope])}).ljust(size))
+
+        def on_any(connection):
+            grant = repo.world.tokens.get((connection.request.header("Authorization") or "")[7:])
+            return None if grant and scope in grant["scopes"] else bearer_challenge(connection, repo, repo.world.url_of(connection, path)) or True
+        repo.on_any = on_any
 
 
 token_padded("token-64kib", "ok", "the answer of the token endpoint has 64 KiB, just at the limit", 64 << 10)

@@ -121,6 +121,18 @@ static void test_deadline(void **state)
         assert_true(elsewhere.is_ok);
 }
 
+/* The caller's own time is shorter than what the host asks for: it is told why, and when to come again. */
+static void test_timeout_of_the_caller(void **state)
+{
+        (void)state;
+        flow_open(&flow);
+        set_rate("0&after=30");
+        struct flow_answer answer = flow_get(&flow, &flow_tenant_a, "{\"url\":\"127.0.0.1:%d/dyn/patient:v1\",\"timeout\":\"2s\"}", flow.port);
+        assert_int_equal(answer.err.code, ERROR_TIMEOUT);
+        assert_non_null(strstr(answer.err.text, "answered 429: requests to it wait "));
+        assert_in_range(answer.err.retry_after_s, 15, 30);
+}
+
 static void call_explain(struct flow *f, void *arg, module_done done, void *done_arg)
 {
         struct module_want *want = flow_want(arg);
@@ -210,7 +222,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_all_arrive, begin, end), cmocka_unit_test_setup_teardown(test_never_recovers, begin, end),
                 cmocka_unit_test_setup_teardown(test_deadline, begin, end), cmocka_unit_test_setup_teardown(test_explain, begin, end),
-                cmocka_unit_test_setup_teardown(test_next_place, begin, end), cmocka_unit_test_setup_teardown(test_only_place, begin, end),
+                cmocka_unit_test_setup_teardown(test_timeout_of_the_caller, begin, end), cmocka_unit_test_setup_teardown(test_next_place, begin, end),
+                cmocka_unit_test_setup_teardown(test_only_place, begin, end),
         };
         int failed = cmocka_run_group_tests(tests, NULL, NULL);
         loop_free(&flow.loop);
