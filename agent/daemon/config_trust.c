@@ -21,8 +21,11 @@ static bool load_keys(const char *path, const char *option, struct trust_keys **
                         err->code = ERROR_BAD_REQUEST;
                 return refuse_within(err, "%s", option);
         }
-        if (trust_keys_parse(text.data ? text.data : "", text.used, what, ret_keys, err))
+        CLEANUP(trust_keys_unref) struct trust_keys *keys = NULL;
+        if (trust_keys_parse(text.data ? text.data : "", text.used, what, &keys, err) && trust_keys_check(keys, what, err)) {
+                *ret_keys = TAKE(keys);
                 return true;
+        }
         err->code = ERROR_BAD_REQUEST;
         return false;
 }

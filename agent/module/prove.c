@@ -243,6 +243,14 @@ static void judge_within(struct pull *pull, const struct mapped *module)
 
 /* ---- steps ---- */
 
+bool prove_keys(struct pull *pull, struct error *err)
+{
+        for (size_t i = 0; pull->demands && i < pull->demands->count; i++)
+                if (!trust_keys_check(pull->demands->items[i].keys, pull->demands->items[i].rule ? "trust.require" : "verificationKey", err))
+                        return false;
+        return true;
+}
+
 /* As the url delivered it: packed, where such a body was kept and is of this module, or the module itself. */
 static void judge_files(struct pull *pull, const struct mapped *module)
 {

@@ -59,6 +59,7 @@ void proving_note_unreachable(struct proving *proving, const struct error *err);
 bool proving_refuse(struct pull *pull, struct error *err);
 
 /* The steps of a pull; true without demands. */
+bool prove_keys(struct pull *pull, struct error *err);             /* first: what was too slow to check of the request's key where it was read */
 bool prove_stored(struct pull *pull);                              /* by what is known and stored alone: false = not proved by that, no error */
 bool prove_image(struct pull *pull, struct error *err);            /* OCI, resolved: the manifest's signatures, before any byte of a layer */
 bool prove_body(struct pull *pull, bool is_module, struct error *err);     /* http(s), file: the body in pull->writer as it came */

@@ -113,6 +113,8 @@ void pull_run(struct job *job)
 
         pull->outcome = PULL_FAILED;
         pull->err = (struct error){ 0 };
+        if (!prove_keys(pull, &pull->err))
+                return;
         switch (pull->step) {
         case PULL_PROVE:
                 pull->outcome = prove_stored(pull) ? PULL_UNCHANGED : PULL_UNPROVED;

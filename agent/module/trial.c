@@ -26,6 +26,8 @@ static void trial_run(struct job *job)
         struct trial *trial = CONTAINER_OF(job, struct trial, task.job);
         struct pull *pull = &trial->pull;
         pull->err = (struct error){ 0 };
+        if (!prove_keys(pull, &pull->err))
+                return;
         if (pull->want->kind == WANT_OCI)
                 trial->is_done = try_image(pull, &pull->err);
         else

@@ -1,6 +1,7 @@
 /*
  * How it goes: the text becomes blocks (pem.c), each block a key: the algorithm and curve are read from the ASN.1 itself, then OpenSSL loads and checks the point or modulus,
  *              the fingerprint is taken over its SPKI as it is encoded again, and what verifying needs is prepared (verify.c). The same key twice counts once.
+ *              What takes too long for the loop (a tenth of a second for a large RSA key) is checked once, before the first use.
  * How it fails: ERROR_BAD_KEY with the name of the rule; one bad block refuses the whole text (2.1).
  * How it ends: sets and keys are counted; a key may be in several sets.
  */
@@ -126,12 +127,28 @@ static bool ed25519_check(struct trust_key *key, const char *what, struct error 
         return true;
 }
 
-static bool public_check(EVP_PKEY *pkey)
+static bool public_check(EVP_PKEY *pkey, int (*check)(EVP_PKEY_CTX *context))
 {
         EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
-        bool good = context && EVP_PKEY_public_check(context) == 1;
+        bool good = context && check(context) == 1;
         EVP_PKEY_CTX_free(context);
         return good;
+}
+
+static bool refuse_unsound(const char *what, struct error *err)
+{
+        return refuse(err, ERROR_BAD_KEY, "%s: the key is not sound (its point is not on the curve, or its modulus is no product of two large primes)", what);
+}
+
+bool key_is_sound(struct trust_key *key)
+{
+        int known = atomic_load(&key->soundness);
+        if (known == KEY_UNCHECKED) {
+                known = public_check(key->pkey, EVP_PKEY_public_check) ? KEY_SOUND : KEY_UNSOUND;
+                ERR_clear_error();
+                atomic_store(&key->soundness, known);
+        }
+        return known == KEY_SOUND;
 }
 
 /* Encoded again, the key must be what was given: no bytes behind inner parts, no parameters that do not belong, no lengths in other spellings. EC points may be compressed,
@@ -165,8 +182,8 @@ static bool key_check(struct trust_key *key, struct span der, const char *what, 
         bool is_rsa = key->kind == KEY_RSA || key->kind == KEY_RSA_PSS;
         if ((is_rsa && !rsa_check(key, what, err)) || (key->kind == KEY_ED25519 && !ed25519_check(key, what, err)))
                 return false;
-        if (!public_check(key->pkey))
-                return refuse(err, ERROR_BAD_KEY, "%s: the key is not sound (its point is not on the curve, or its modulus is no product of two large primes)", what);
+        if (!is_rsa && !public_check(key->pkey, EVP_PKEY_public_check_quick))      /* of RSA there is no quick one: key_is_sound() */
+                return refuse_unsound(what, err);
         if (!fingerprint_make(key, der, what, err))
                 return false;
         if (!verify_prepare(key))
@@ -274,6 +291,16 @@ bool trust_keys_parse(const char *text, size_t size_bytes, const char *what, str
         if (good)
                 *ret_keys = TAKE(keys);
         return good;
+}
+
+bool trust_keys_check(const struct trust_keys *keys, const char *what, struct error *err)
+{
+        for (size_t i = 0; i < keys->count; i++)
+                if (!key_is_sound(keys->keys[i])) {
+                        CLEANUP(cleanup_free) char *which = keys->count == 1 ? string_copy(what) : string_format("%s, key %zu of %zu", what, i + 1, keys->count);
+                        return refuse_unsound(which, err);
+                }
+        return true;
 }
 
 bool key_from_spki(struct span der, const char *what, struct trust_keys **ret_keys, struct error *err)

@@ -7,8 +7,10 @@
 enum { KEY_KINDS = KEY_ED25519 + 1, ED25519_KEY_BYTES = 32, ED25519_SIGNATURE_BYTES = 64, VERIFY_ATTEMPTS = 2 };
 
 /* Immutable once made, counted, any thread: what OpenSSL changes while it verifies is dup'ed from `prepared`. */
+enum key_soundness { KEY_UNCHECKED, KEY_SOUND, KEY_UNSOUND };
 struct trust_key {
         atomic_uint refs;
+        atomic_int soundness;                             /* enum key_soundness */
         enum trust_key_kind kind;
         EVP_PKEY *pkey;
         struct digest fingerprint;
@@ -25,6 +27,8 @@ struct trust_keys {
 
 /* verify.c: false when OpenSSL will not verify with this key in the way that section 2.2 allows (RSA-PSS parameters of another hash). */
 bool verify_prepare(struct trust_key *key);
+
+bool key_is_sound(struct trust_key *key);                 /* checks it the first time; whatever is verified by a key that is not counts for nothing */
 
 /* pem.c: the DER of each block of a text; the framing is ours alone (2.1). */
 enum pem_type { PEM_SPKI, PEM_PKCS1 };

@@ -182,7 +182,7 @@ enum verify_result verify_message(const struct trust_keys *keys, const struct ve
                 for (size_t way = 0; way < VERIFY_ATTEMPTS; way++) {
                         const struct attempt *attempt = &attempts[keys->keys[k]->kind][way];
                         if (attempt->scheme == SCHEME_NONE || (input->flags & attempt->flag) != attempt->flag || (input->flags & attempt->unless) ||
-                            !length_fits(keys->keys[k], attempt, input->signature.size_bytes))
+                            !length_fits(keys->keys[k], attempt, input->signature.size_bytes) || !key_is_sound(keys->keys[k]))
                                 continue;
                         if (budget->verifications == 0)
                                 return VERIFY_SPENT;

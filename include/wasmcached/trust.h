@@ -15,6 +15,8 @@ struct trust_keys;
 /* ERROR_BAD_KEY names the rule ("found CERTIFICATE", "EC curve secp256k1"), never echoes the text, wipes what may have been a private key.
    `what` begins the sentence ("verificationKey"). */
 bool trust_keys_parse(const char *text, size_t size_bytes, const char *what, struct trust_keys **ret_keys, struct error *err);
+/* Worker: the rest of the checks, too slow for the loop (0.1 s for RSA of 8192 bits), once per key. ERROR_BAD_KEY; an unsound key verifies nothing in any case. */
+bool trust_keys_check(const struct trust_keys *keys, const char *what, struct error *err);
 /* All keys of several sets (files of one rule) as one set, doubles once; ERROR_BAD_KEY beyond TRUST_KEYS_MAX. */
 bool trust_keys_join(struct trust_keys *const *sets, size_t count, const char *what, struct trust_keys **ret_keys, struct error *err);
 struct trust_keys *trust_keys_ref(struct trust_keys *keys);

@@ -9,7 +9,7 @@ import pytest
 import signing
 from content import gz, image as content_image, index, tar
 from e2e_images import body_of, hexes, unique, wasm
-from e2e_servers import Nginx, Registry, docker_config
+from e2e_servers import Nginx, Registry, docker_config, run
 from e2e_sign import FAKE_K, FAKE_K2, KINDS, Scripted, Signed, evidence, fake, keys, place, up  # noqa: F401 (fixtures)
 from signing import sign_bundle, sign_simple
 
@@ -50,6 +50,26 @@ def test_one_sentence(daemon, registry, keys):
         said = daemon.bad(image.url, 'bad_key', 400, verificationKey=text)
         assert text[40:90] not in said or len(text) < 40
     assert daemon.good(image.url, verificationKey='')['verified'] is None
+
+
+def test_unsound_key(make_daemon, registry, keys, tmp_path):
+    """Of a prime modulus everybody can make the private half. That is found before the first use, not where the key is read: it takes long."""
+    number = int(run('openssl', 'prime', '-generate', '-bits', '2048')).to_bytes(256, 'big')
+    inner = bytes.fromhex('3082010a0282010100') + number + bytes.fromhex('0203010001')
+    pem = signing.pem(bytes.fromhex('30820122300d06092a864886f70d01010105000382010f00') + inner)
+    (tmp_path / 'prime.pub').write_text(pem)
+    image, daemon = Signed(registry), make_daemon()
+    image.sign(sign_simple, keys())
+    for ask in (lambda: daemon.bad(image.url, 'bad_key', 400, verificationKey=pem), lambda: daemon.bad(image.url, 'bad_key', 400, verificationKey=keys().pem + pem)):
+        before = len(registry.requests())
+        assert 'the key is not sound' in ask() and len(registry.requests()) == before
+    assert 'bad_key' in daemon.ctl('verify-signature', image.url, '--key', tmp_path / 'prime.pub').stderr
+    assert daemon.good(image.url, verificationKey=keys().pem)
+    daemon.bad(image.url, 'bad_key', 400, verificationKey=pem)
+    daemon.configure(trust={'require': [{'match': '*', 'keys': [str(tmp_path / 'prime.pub')]}]})
+    ran = daemon.ctl('reload')
+    assert ran.returncode == 1 and 'trust.require[0].keys' in ran.stderr and 'not sound' in ran.stderr
+    assert daemon.good(image.url)
 
 
 def moved(registry, image, key):
