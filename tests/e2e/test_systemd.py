@@ -45,6 +45,14 @@ def test_setting(units, setting):
     assert re.search('^' + re.escape(setting), (units / 'wasmcached.service').read_text(), re.M)
 
 
+def test_workers_may_step_back(units):
+    """sched_setscheduler(2) and setpriority(2) are of @resources: allowed again after it was taken away, or all threads would be alike."""
+    lists = re.findall('^SystemCallFilter=(.*)', (units / 'wasmcached.service').read_text(), re.M)
+    allowed = [line for line in lists if not line.startswith('~')][-1].split()
+    assert {'sched_setscheduler', 'setpriority'} <= set(allowed)
+    assert lists.index('sched_setscheduler setpriority') > lists.index('~@privileged @resources')
+
+
 def test_user_and_folders_agree():
     with open(os.path.join(SOURCE, 'systemd', 'wasmcached.sysusers'), encoding='utf-8') as stream:
         users = re.findall(r'^u\s+(\S+)', stream.read(), re.M)
