@@ -136,6 +136,13 @@ static void trim(struct modules *modules, int64_t now_ms)
         task_start(modules, memory_new(1, sizeof(struct task)), trim_run, trim_done);
 }
 
+void module_note_garbage(struct modules *modules)
+{
+        ON_LOOP();
+        modules->trimmed_at = UINT64_MAX;
+        modules->next_trim_ms = clock_get_ms() + TRIM_MS;
+}
+
 static void sweep(void *arg)
 {
         struct modules *modules = arg;

@@ -7,6 +7,8 @@
  *               a row of its own and harms no other.
  * How it ends: cluster_close() cancels the watches and waits for their workers; what they had handed over is dropped.
  */
+#include <stdatomic.h>
+#include <time.h>
 #include <wasmcached/kube.h>
 #include <wasmcached/loop.h>
 #include <wasmcached/plugin/cluster.h>
@@ -14,7 +16,7 @@
 #include "notes.h"
 #include "remember.h"
 
-enum { BATCH = 128, APPLY_US = 1000, OBJECT_BYTES_MAX = 4 << 20, ABSENT_TIMES = 2, FEEDS = 3 };
+enum { BATCH = 128, APPLY_US = 1000, OBJECT_BYTES_MAX = 4 << 20, ABSENT_TIMES = 2, FEEDS = 3, AHEAD_MAX = 8, AHEAD_PAUSE_NS = 500000, SPENT_FEW = 8 };
 
 struct feed_kind { const char *source; struct kube_kind kind; enum plugin_kind plugin; };
 static const struct feed_kind kinds[FEEDS] = {
@@ -27,6 +29,7 @@ static const struct feed_kind kinds[FEEDS] = {
 struct item { enum kube_change change; char *namespace, *name, *problem; struct value *owned; const struct value *object; };
 enum delivery_kind { DELIVERY_BEGIN, DELIVERY_ITEMS, DELIVERY_COMMIT, DELIVERY_ABANDON, DELIVERY_STATE };
 struct delivery {
+        struct job job;                           /* of freeing it */
         struct delivery *next;
         struct feed *feed;
         enum delivery_kind kind;
@@ -45,6 +48,7 @@ struct feed {
         struct remember remember;
         char *path, *head, *selector;
         bool is_listing;
+        atomic_uint ahead;                        /* deliveries of objects that the loop has not put in place */
         struct cancel *cancel;
         /* the loop's */
         struct delivery *first, **end;
@@ -69,7 +73,7 @@ struct cluster {
 
 /* ---- on the worker: handing over */
 
-static void delivery_free(struct delivery *delivery)
+static void delivery_empty(struct delivery *delivery)
 {
         for (size_t i = 0; i < delivery->item_count; i++) {
                 struct item *item = &delivery->items[i];
@@ -78,6 +82,12 @@ static void delivery_free(struct delivery *delivery)
                 free(item->problem);
                 value_free(&item->owned);
         }
+        delivery->item_count = 0;
+}
+
+static void delivery_free(struct delivery *delivery)
+{
+        delivery_empty(delivery);
         free(delivery);
 }
 
@@ -107,10 +117,15 @@ static void post(struct delivery *delivery)
         loop_post(delivery->feed->cluster->options.loop, delivery_arrived, delivery);
 }
 
+/* Not more of a list in memory at once than the loop takes in a few turns, however large it is: the worker can wait, and with it the server. */
 static void filling_post(struct feed *feed)
 {
-        if (feed->filling)
-                post(TAKE(feed->filling));
+        if (!feed->filling)
+                return;
+        while (atomic_load_explicit(&feed->ahead, memory_order_relaxed) >= AHEAD_MAX && !cancel_is_triggered(feed->cancel))
+                nanosleep(&(struct timespec){ .tv_nsec = AHEAD_PAUSE_NS }, NULL);
+        atomic_fetch_add_explicit(&feed->ahead, 1, memory_order_relaxed);
+        post(TAKE(feed->filling));
 }
 
 static void deliver(struct feed *feed, enum delivery_kind kind)
@@ -130,10 +145,7 @@ static void item_add(struct feed *feed, const struct item *item)
 
 /* ---- on the worker: the watch */
 
-static bool is_remembering(const struct feed *feed)
-{
-        return feed->path != NULL;
-}
+static bool is_remembering(const struct feed *feed) { return feed->path != NULL; }
 
 static bool list_begin(struct kube_visitor *visitor, struct error *err)
 {
@@ -350,6 +362,7 @@ static void list_apply(struct feed *feed, const struct delivery *delivery)
         feed->plugin_count = feed->pod_count = 0;         /* taken over */
         list_forget(feed);
         feed->is_absent = false;
+        module_note_garbage(feed->cluster->options.modules);
         LOG_INFO(delivery->is_remembered ? "kubernetes_remembered" : "kubernetes_listed", LOG_TEXT("source", feed->kind->source), LOG_NUMBER("objects", count),
                 LOG_TEXT("server", kube_get_server(feed->cluster->options.kube)));
         arrive(feed);
@@ -392,19 +405,10 @@ static void state_apply(struct feed *feed, const struct delivery *delivery)
 /* Nobody has been told of a part of a first list, and nobody shall be. */
 static void list_abandoned(struct feed *feed)
 {
-        list_forget(feed);
         feed->in_list = false;
+        list_forget(feed);
         if (!feed->has_arrived && feed->kind->plugin != PLUGIN_POD)
                 plugins_replace(plugins_of(feed), feed->kind->source, NULL, 0);
-}
-
-/* Freed here and not with the whole delivery: that is a slice of its own. */
-static void item_step(struct feed *feed, struct item *item)
-{
-        item_apply(feed, item);
-        feed->listed += feed->in_list;
-        item->object = NULL;
-        value_free(&item->owned);
 }
 
 /* One item, or what is no item. False: that was the delivery's last. */
@@ -412,7 +416,8 @@ static bool delivery_step(struct feed *feed, struct delivery *delivery)
 {
         switch (delivery->kind) {
         case DELIVERY_ITEMS:
-                item_step(feed, &delivery->items[feed->item_at++]);
+                item_apply(feed, &delivery->items[feed->item_at++]);
+                feed->listed += feed->in_list;
                 return feed->item_at < delivery->item_count;
         case DELIVERY_BEGIN:
                 list_forget(feed);
@@ -433,14 +438,48 @@ static bool delivery_step(struct feed *feed, struct delivery *delivery)
         return false;
 }
 
-static void first_drop(struct feed *feed)
+static void cluster_check_closed(void *arg)
+{
+        struct cluster *cluster = arg;
+        if (--cluster->open == 0)
+                cluster->closed(cluster->closed_arg);
+}
+
+static void spent_run(struct job *job)
+{
+        delivery_empty(CONTAINER_OF(job, struct delivery, job));
+}
+
+static void spent_done(struct job *job)
+{
+        struct delivery *delivery = CONTAINER_OF(job, struct delivery, job);
+        struct cluster *cluster = delivery->feed->cluster;
+        free(delivery);
+        cluster_check_closed(cluster);
+}
+
+/* Many objects go where they came from: what the loop frees of a worker's memory it would take again for what it keeps, and none of those pages could be given back. */
+static void delivery_spent(struct cluster *cluster, struct delivery *delivery)
+{
+        delivery->job = (struct job){ .run = spent_run, .done = spent_done };
+        if (delivery->item_count <= SPENT_FEW)
+                delivery_free(delivery);
+        else {
+                cluster->open++;
+                job_start(cluster->options.loop, &delivery->job);
+        }
+}
+
+static struct delivery *first_take(struct feed *feed)
 {
         struct delivery *delivery = feed->first;
         feed->first = delivery->next;
         if (!feed->first)
                 feed->end = &feed->first;
         feed->item_at = 0;
-        delivery_free(delivery);
+        if (delivery->kind == DELIVERY_ITEMS)
+                atomic_fetch_sub_explicit(&feed->ahead, 1, memory_order_relaxed);
+        return delivery;
 }
 
 static void step_fired(void *arg)
@@ -450,7 +489,7 @@ static void step_fired(void *arg)
         for (size_t i = 0; i < FEEDS; i++)
                 while (cluster->feeds[i].first) {
                         if (!delivery_step(&cluster->feeds[i], cluster->feeds[i].first))
-                                first_drop(&cluster->feeds[i]);
+                                delivery_spent(cluster, first_take(&cluster->feeds[i]));
                         if (clock_get_us() < until_us)
                                 continue;
                         loop_timer_again(cluster->step, 0);
@@ -459,13 +498,6 @@ static void step_fired(void *arg)
 }
 
 /* ---- life */
-
-static void cluster_check_closed(void *arg)
-{
-        struct cluster *cluster = arg;
-        if (--cluster->open == 0)
-                cluster->closed(cluster->closed_arg);
-}
 
 /* What the job posted before it ended comes first, since posts keep their order. */
 static void feed_done(struct job *job)
@@ -550,7 +582,7 @@ void cluster_free(struct cluster **cluster_pointer)
                 if (!feed->is_open)
                         continue;
                 while (feed->first)
-                        first_drop(feed);
+                        delivery_free(first_take(feed));
                 if (feed->filling)
                         delivery_free(feed->filling);
                 list_forget(feed);

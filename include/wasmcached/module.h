@@ -58,6 +58,7 @@ struct module_waiter *module_get(struct modules *modules, struct module_want *wa
 void module_waiter_cancel(struct module_waiter **waiter);          /* the asker is gone; answered() will not be called */
 
 void module_forget_refusals(struct modules *modules, const struct module_want *want);      /* of this source: whoever changed something may try at once */
+void module_note_garbage(struct modules *modules);        /* much memory was freed, in small pieces: an idle moment gives it back to the system */
 
 /* ---- what is here ---- */
 /* In order of sha256 after `after` (NULL = first), at most `limit`; only what the caller may see. each() per module; returns false when there is more. */
