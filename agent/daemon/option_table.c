@@ -26,8 +26,8 @@ const struct option option_table[] = {
         { "listeners[].mode", OPTION_MODE, LISTENER(mode), 0, "\"0666\"", 0, 0777, NULL, "Permissions of the socket file: who may connect." },
         { "listeners[].identity", OPTION_WORD, LISTENER(identity), 0, "fixed", 0, 0, "fixed|pod|trusted",
           "How callers get their namespace: fixed, all of them have the one of this listener; pod, the one of the pod that the connecting process runs in, by its cgroup, or by a "
-          "service-account token in the request (kubernetes.mode), Pods being known from manifests, and who is of none of them being refused; trusted, the caller states it in the "
-          "request." },
+          "service-account token in the request (kubernetes.mode), Pods being known from the Kubernetes API and from manifests; who is of none of them is refused, with "
+          "busy until the API has listed them; trusted, the caller states it in the request." },
         { "listeners[].namespace", OPTION_LABEL, LISTENER(namespace), 0, "\"\"", 0, 63, NULL, "The namespace of all callers, with identity fixed; \"default\" when not given." },
         { "listeners[].module_dir", OPTION_TEMPLATE, LISTENER(module_dir), 0, "\"\"", 0, 0, NULL,
           "Where callers of this listener see the folder of their namespace, {namespace} being replaced; the start of every path they are told. When not given: the "
@@ -122,7 +122,7 @@ const struct option option_table[] = {
           "Name of this node: its Pods are watched, so that what they need is pulled before they ask; Pods of other nodes are left out, also those in manifests, and tokens of "
           "their pods refused. When not given: with a mode other than off what the environment variable NODE_NAME says, else no Pod is asked for and all in manifests count." },
         { "kubernetes.events", OPTION_BOOL, AT(kubernetes.events), 0, "true", 0, 0, NULL,
-          "Write Events on WasmPlugins and TrafficExtensions that the API gave: pulled, refused, recovered." },
+          "Write Events on WasmPlugins and TrafficExtensions that the API gave and that are meant for a Pod of this node: pulled, refused, recovered." },
         { "kubernetes.token_audience", OPTION_TEXT, AT(kubernetes.token_audience), 0, "wasmcached", 0, 0, NULL,
           "The audience that a caller's service-account token must be for: that of its projected volume. Not the API server's own, or every pod's default token would do." },
         { "kubernetes.root_namespace", OPTION_LABEL, AT(kubernetes.root_namespace), 0, "istio-system", 0, 63, NULL,

@@ -1,7 +1,10 @@
 """What the README shows is true: its configuration is accepted, its commands and options exist, its table of codes is the daemon's."""
 import os
 import re
+import shutil
 import subprocess
+
+import pytest
 
 import signing
 from e2e_images import push, wasm
@@ -76,6 +79,29 @@ def test_options():
     manual = output('wasmcached', '--print-config')
     for option in re.findall(r'`((?:pull|store|network|files|registries|limits|credentials|trust|kubernetes)[{}]*\.[a-z_]+)`', readme()):
         assert re.search(rf'\b{option.split(".")[1]}\b', manual + output('wasmcached', '--print-manual')), option
+
+
+def test_manual_of_the_daemon():
+    """wasmcached(8): every flag of --help and every value of identity is in it, every option that it names there is, and so are all of kubernetes but what only its file says."""
+    with open(os.path.join(SOURCE, 'agent/daemon/wasmcached.8'), encoding='utf-8') as stream:
+        manual = stream.read()
+    options, prose = output('wasmcached', '--print-config'), output('wasmcached', '--print-manual')
+    for flag in re.findall(r'^  --([a-z-]+)', output('wasmcached', '--help'), re.M):
+        assert f'Fl -{flag}' in manual, flag
+    for value in ('fixed', 'pod', 'trusted'):
+        assert f'.It Cm {value}\n' in manual and f'{value},' in prose
+    named = set(re.findall(r'^\.Cm ([a-z_]+(?:\.[a-z_]+)?)\b', manual, re.M)) - {'in-cluster', 'in', 'kubeconfig'}
+    assert {'identity', 'manifests', 'kubernetes.mode', 'kubernetes.node', 'kubernetes.events', 'kubernetes.root_namespace'} <= named
+    for name in named:
+        assert re.search(rf'^ *(- )?{name.split(".")[-1]}:', options, re.M), name
+
+
+@pytest.mark.skipif(not shutil.which('mandoc'), reason='mandoc is not installed')
+def test_manuals_are_well_formed(tmp_path):
+    (tmp_path / 'wasmcached.yaml.5').write_text(output('wasmcached', '--print-manual'), encoding='utf-8')
+    for page in (os.path.join(SOURCE, 'agent/daemon/wasmcached.8'), os.path.join(SOURCE, 'tools/wasmcachectl/wasmcachectl.1'), tmp_path / 'wasmcached.yaml.5'):
+        ran = subprocess.run(['mandoc', '-T', 'lint', '-W', 'warning', page], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout
 
 
 def shell(text, folder):
