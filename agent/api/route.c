@@ -75,7 +75,7 @@ const struct api_route api_routes[] = {
           "Try a verificationKey on a source as it is now; nothing is cached. file:// may be any file that the daemon can open", false, true },
         { "GET", "/v1/status", API_ADMIN, api_handle_status, NULL, NULL, "Status", "The daemon in a few numbers", false, false },
         { "GET", "/v1/inspect", API_ADMIN, api_handle_inspect, QUERY_INSPECT, NULL, "Result", "Everything known of one module", false, true },
-        { "GET", "/v1/manifests/{sha256}", API_ADMIN, api_handle_manifest, NULL, NULL, "Result", "The manifest of an image that is here, as it came from its registry", false, true },
+        { "GET", "/v1/manifests/{sha256}", API_ADMIN, api_handle_manifest, NULL, NULL, "Result", "The manifest of an image that is here, as its registry gave it", false, true },
         { "POST", "/v1/import", API_ADMIN, api_handle_import, NULL, "ImportRequest", "Result",
           "Take a module file that the daemon can open under the name it shall have", false, true },
 };
