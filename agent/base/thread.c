@@ -5,26 +5,35 @@
  * How it fails: without the right to set affinity, or with one processor, the kernel's choice will do.
  * How it ends: the thread is its starter's to join.
  */
+#include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <wasmcached/base/thread.h>
+
+/* By a system call filter (the unit of systemd has one), perhaps: not tried again for each pull. */
+static atomic_bool is_forbidden;
 
 static bool start_elsewhere(void *(*run)(void *arg), void *arg, pthread_t *ret_thread)
 {
         cpu_set_t all, others;
         pthread_attr_t attributes;
         int here = sched_getcpu();
-        if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof all, &all) != 0)
+        if (atomic_load(&is_forbidden) || here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof all, &all) != 0)
                 return false;
         others = all;
         CPU_CLR(here, &others);
         if (CPU_COUNT(&others) == 0 || pthread_attr_init(&attributes) != 0)
                 return false;
-        bool is_started = pthread_attr_setaffinity_np(&attributes, sizeof others, &others) == 0 && pthread_create(ret_thread, &attributes, run, arg) == 0;
+        int failure = pthread_attr_setaffinity_np(&attributes, sizeof others, &others);
+        if (failure == 0)
+                failure = pthread_create(ret_thread, &attributes, run, arg);
         pthread_attr_destroy(&attributes);
-        if (is_started)
+        if (failure == 0)
                 pthread_setaffinity_np(*ret_thread, sizeof all, &all);
-        return is_started;
+        if (failure == EPERM)
+                atomic_store(&is_forbidden, true);
+        return failure == 0;
 }
 
 bool thread_start(void *(*run)(void *arg), void *arg, pthread_t *ret_thread)

@@ -306,7 +306,7 @@ int blob_writer_get_fd(const struct blob_writer *writer)
         return writer->fd;
 }
 
-/* The last chunk, which is not full, and what the threads still have. */
+/* The last chunk, which is not full, and what the threads still have; on its way to the disk while the second thread hashes. */
 static bool chunks_end(struct blob_writer *writer, struct error *err)
 {
         struct chunk *last = &writer->chunks[writer->given % CHUNKS];
@@ -314,16 +314,14 @@ static bool chunks_end(struct blob_writer *writer, struct error *err)
         pthread_mutex_lock(&writer->lock);
         while (step_write(writer))
                 ;
+        if (writer->size > CHUNK_BYTES)
+                flush_start(writer, writer->size, 1);
         pthread_mutex_unlock(&writer->lock);
         helper_join(writer);
         if (writer->has_trouble)
                 *err = writer->trouble;
         if (!is_good || writer->has_trouble)
                 return false;
-        pthread_mutex_lock(&writer->lock);
-        if (writer->size > CHUNK_BYTES)
-                flush_start(writer, writer->size, 1);
-        pthread_mutex_unlock(&writer->lock);
         if (last->used > 0)
                 chunk_hash(writer, last);
         return true;
