@@ -81,8 +81,12 @@ static const char *text_or_empty(const char *text)
 static bool image_save(struct store *store, const struct store_image *image, const struct digest *module, struct error *err)
 {
         const struct digest *top = digest_is_set(&image->top) ? &image->top : &image->manifest;
-        return index_write(store, STATEMENT_IMAGE_PUT, err, "ddddtt", &image->manifest, top, digest_is_set(&image->module) ? &image->module : module, &image->layer,
-                           text_or_empty(image->media_type), text_or_empty(image->layer_type)) &&
+        module = digest_is_set(&image->module) ? &image->module : module;
+        /* One manifest leads to one module: rows that say otherwise below another index were written by somebody else, or by other rules. */
+        if (digest_is_set(&image->seal) && !index_write(store, STATEMENT_IMAGE_ONLY, err, "dd", &image->manifest, module))
+                return false;
+        return index_write(store, STATEMENT_IMAGE_PUT, err, "ddddttd", &image->manifest, top, module, &image->layer,
+                           text_or_empty(image->media_type), text_or_empty(image->layer_type), &image->seal) &&
                (!image->document || index_write(store, STATEMENT_DOCUMENT_PUT, err, "ddt", &image->manifest, top, image->document));
 }
 

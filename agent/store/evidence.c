@@ -160,6 +160,21 @@ static bool evidence_load(struct reading *reading, const struct digest *target, 
         return more == 0;
 }
 
+static bool images_load(struct reading *reading, const struct digest *target, struct error *err)
+{
+        sqlite3_stmt *row = index_start(reading->store, STATEMENT_IMAGE_OF, err, "d", target);
+        if (!row)
+                return false;
+        int more;
+        while ((more = index_step(reading->store, row, err)) == 1) {
+                struct store_image image;
+                if (row_read_image(row, &image))
+                        reading->visitor->image(reading->visitor->arg, &image);
+        }
+        index_stop(row);
+        return more == 0;
+}
+
 static bool is_bad(const struct reading *reading, const struct digest *id)
 {
         for (size_t i = 0; i < reading->count; i++)
@@ -222,7 +237,8 @@ bool store_load_targets(struct store *store, const struct digest *targets, size_
         index_lock(store);
         bool is_good = reading_begin(store, err);
         for (size_t i = 0; is_good && i < count; i++)
-                is_good = evidence_load(&reading, &targets[i], err) && (!visitor->proof || proofs_load(&reading, &targets[i], err));
+                is_good = (!visitor->image || images_load(&reading, &targets[i], err)) && evidence_load(&reading, &targets[i], err) &&
+                          (!visitor->proof || proofs_load(&reading, &targets[i], err));
         reading_end(store);
         bad_delete(&reading);
         index_unlock(store);
@@ -232,7 +248,7 @@ bool store_load_targets(struct store *store, const struct digest *targets, size_
 bool store_load_evidence(struct store *store, const struct digest *target, void (*each)(void *arg, const struct store_evidence *row),
                          void (*proof)(void *arg, const struct store_proof *row), void *arg, struct error *err)
 {
-        return store_load_targets(store, target, 1, &(struct store_evidence_visitor){ arg, each, proof }, err);
+        return store_load_targets(store, target, 1, &(struct store_evidence_visitor){ .arg = arg, .evidence = each, .proof = proof }, err);
 }
 
 bool store_remove_proofs(struct store *store, const struct digest *target, const struct digest *keys, const struct digest *policy, struct error *err)

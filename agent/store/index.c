@@ -35,8 +35,11 @@ static const char *const texts[STATEMENTS] = {
         [STATEMENT_MODULE_PIN] = "UPDATE module SET pinned = ?2 WHERE sha256 = ?1",
         [STATEMENT_MODULE_DEVICE] = "UPDATE module SET device = ?2 WHERE device = ?1",
         [STATEMENT_MODULE_DELETE] = "DELETE FROM module WHERE sha256 = ?1",
-        [STATEMENT_IMAGE_PUT] = "INSERT INTO image VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET module = ?3, layer = ?4, media_type = ?5, layer_type = ?6",
+        [STATEMENT_IMAGE_PUT] = "INSERT INTO image VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET module = ?3, layer = ?4, media_type = ?5,"
+                                " layer_type = ?6, seal = CASE ?7 WHEN x'' THEN seal ELSE ?7 END",
         [STATEMENT_IMAGE_MODULE] = "SELECT module FROM image WHERE manifest = ?1 LIMIT 1",
+        [STATEMENT_IMAGE_OF] = "SELECT manifest, top, module, layer, media_type, layer_type, '', seal FROM image WHERE manifest = ?1 OR top = ?1",
+        [STATEMENT_IMAGE_ONLY] = "DELETE FROM image WHERE manifest = ?1 AND module <> ?2",
         [STATEMENT_DOCUMENT_PUT] = "INSERT INTO document VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET text = ?3",
         [STATEMENT_DOCUMENT_GET] = "SELECT text FROM document WHERE manifest = ?1 LIMIT 1",
         [STATEMENT_REFERENCE_PUT] = "INSERT INTO reference VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
@@ -56,15 +59,15 @@ static const char *const texts[STATEMENTS] = {
         [STATEMENT_LEASE_DELETE_ENDED] = "DELETE FROM lease WHERE expires_s <= ?1",
         [STATEMENT_LEASE_SHIFT] = "UPDATE lease SET expires_s = expires_s + ?1",
         [STATEMENT_LOAD_MODULES] = "SELECT " MODULE_COLUMNS " FROM module ORDER BY sha256",
-        [STATEMENT_LOAD_IMAGES] = "SELECT manifest, top, module, layer, media_type, layer_type, coalesce(text, '') FROM image LEFT JOIN document USING (manifest, top)",
-        [STATEMENT_LOAD_IMAGES_BARE] = "SELECT manifest, top, module, layer, media_type, layer_type, '' FROM image",
+        [STATEMENT_LOAD_IMAGES] = "SELECT manifest, top, module, layer, media_type, layer_type, coalesce(text, ''), seal FROM image LEFT JOIN document USING (manifest, top)",
+        [STATEMENT_LOAD_IMAGES_BARE] = "SELECT manifest, top, module, layer, media_type, layer_type, '', seal FROM image",
         [STATEMENT_LOAD_REFERENCES] = "SELECT name, top, manifest, module, etag, checked_s FROM reference",
         [STATEMENT_LOAD_GRANTS] = "SELECT manifest, repository, kind, namespace, secret, credential_mac, granted_s, last_ok_s FROM \"grant\"",
         [STATEMENT_LOAD_RESOURCES] = "SELECT namespace, name, version, reference, module, manifest FROM resource",
         [STATEMENT_LOAD_LEASES] = "SELECT id, namespace, module, expires_s, holder FROM lease",
         [STATEMENT_FIND_MODULES] = "SELECT module FROM reference WHERE name = ?1 UNION SELECT module FROM image WHERE manifest = ?2 UNION SELECT module FROM image WHERE top = ?2"
                                    " UNION SELECT sha256 FROM module WHERE sha256 = ?2 UNION SELECT module FROM resource WHERE namespace = ?3 AND name = ?4",
-        [STATEMENT_FIND_IMAGES] = "SELECT manifest, top, module, layer, media_type, layer_type, '' FROM image WHERE module = ?1 ORDER BY manifest, top",
+        [STATEMENT_FIND_IMAGES] = "SELECT manifest, top, module, layer, media_type, layer_type, '', seal FROM image WHERE module = ?1 ORDER BY manifest, top",
         [STATEMENT_FIND_REFERENCES] = "SELECT name, top, manifest, module, etag, checked_s FROM reference WHERE module = ?1 ORDER BY name",
         [STATEMENT_FIND_GRANTS] = "SELECT manifest, repository, kind, namespace, secret, credential_mac, granted_s, last_ok_s FROM \"grant\""
                                   " WHERE manifest IN (SELECT ?1 UNION SELECT manifest FROM image WHERE module = ?1)",

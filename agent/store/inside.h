@@ -7,7 +7,7 @@
 #include <sys/types.h>
 #include <wasmcached/store.h>
 
-enum { STORE_STRIPES = 64, STORE_SCHEMA = 3, DIGEST_KEY_BYTES = 1 + DIGEST_BYTES_MAX, GRANTS_PER_REPOSITORY_MAX = 100 };
+enum { STORE_STRIPES = 64, STORE_SCHEMA = 4, DIGEST_KEY_BYTES = 1 + DIGEST_BYTES_MAX, GRANTS_PER_REPOSITORY_MAX = 100 };
 enum { BLOB_NAME_BYTES = 3 + 64 + 1, HANDOUT_NAME_BYTES = STORE_NAMESPACE_BYTES + 64 + 6 };
 
 /* One line per statement, in index.c. */
@@ -15,7 +15,8 @@ enum statement {
         STATEMENT_BEGIN, STATEMENT_COMMIT, STATEMENT_ROLLBACK, STATEMENT_META_GET, STATEMENT_META_PUT,
         STATEMENT_MODULE_PUT, STATEMENT_MODULE_ADOPT, STATEMENT_MODULE_AGAIN, STATEMENT_MODULE_GET, STATEMENT_MODULE_IDENTITY, STATEMENT_MODULE_FOLLOW,
         STATEMENT_MODULE_USED, STATEMENT_MODULE_PIN, STATEMENT_MODULE_DEVICE, STATEMENT_MODULE_DELETE,
-        STATEMENT_IMAGE_PUT, STATEMENT_IMAGE_MODULE, STATEMENT_DOCUMENT_PUT, STATEMENT_DOCUMENT_GET, STATEMENT_REFERENCE_PUT, STATEMENT_RESOURCE_PUT,
+        STATEMENT_IMAGE_PUT, STATEMENT_IMAGE_MODULE, STATEMENT_IMAGE_OF, STATEMENT_IMAGE_ONLY,
+        STATEMENT_DOCUMENT_PUT, STATEMENT_DOCUMENT_GET, STATEMENT_REFERENCE_PUT, STATEMENT_RESOURCE_PUT,
         STATEMENT_GRANT_PUT, STATEMENT_GRANT_TRIM, STATEMENT_GRANT_DELETE, STATEMENT_GRANT_DELETE_ALL, STATEMENT_GRANT_DELETE_OF,
         STATEMENT_LEASE_PUT, STATEMENT_LEASE_DELETE, STATEMENT_LEASE_DELETE_ENDED, STATEMENT_LEASE_SHIFT,
         STATEMENT_LOAD_MODULES, STATEMENT_LOAD_IMAGES, STATEMENT_LOAD_IMAGES_BARE, STATEMENT_LOAD_REFERENCES, STATEMENT_LOAD_GRANTS,
@@ -44,6 +45,7 @@ struct store {
         atomic_bool is_unsettled;                 /* blobs are not looked at yet after an unclean end: store_settle() */
         atomic_bool has_leftovers;                /* something was not taken back: the next start sweeps, as after a crash */
         uint8_t key[STORE_KEY_BYTES];
+        struct secret *seal_key;
         pthread_mutex_t names[STORE_STRIPES];
         struct index index;
 };
@@ -56,6 +58,9 @@ bool store_refuse_read_only(struct store *store, struct error *err);      /* tru
 /* root.c */
 bool root_open(struct store *store, const char *path, struct error *err);
 void root_close(struct store *store);
+
+/* secret.c: never fails; what cannot be read is made anew. */
+void secret_open(struct store *store);
 
 /* reserve.c: room for the index on a full disk. */
 void reserve_make(struct store *store);
@@ -119,6 +124,8 @@ bool row_save_identity(struct store *store, const struct digest *module, const s
 bool row_save_lease(struct store *store, const struct store_lease *lease, struct error *err);             /* under index_begin */
 bool row_delete_module(struct store *store, const struct digest *module, struct error *err);            /* and all that points at it */
 void row_read_module(sqlite3_stmt *row, struct store_module *ret_module);
+/* Columns as LOAD_IMAGES has them; false: a digest is none. */
+bool row_read_image(sqlite3_stmt *row, struct store_image *ret_image);
 
 /* handout.c: modules/<namespace>/<hex>.wasm. */
 bool handout_format_name(const char *namespace, const struct digest *module, char ret_name[HANDOUT_NAME_BYTES]);       /* false: no DNS label */

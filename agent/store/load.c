@@ -21,8 +21,8 @@ static void load_module(sqlite3_stmt *row, const struct store_visitor *visitor)
 
 static void load_image(sqlite3_stmt *row, const struct store_visitor *visitor)
 {
-        struct store_image image = { .media_type = column_text(row, 4), .layer_type = column_text(row, 5), .document = column_text(row, 6) };
-        if (column_digest(row, 0, &image.manifest) && column_digest(row, 1, &image.top) && column_digest(row, 2, &image.module) && column_digest(row, 3, &image.layer))
+        struct store_image image;
+        if (row_read_image(row, &image))
                 visitor->image(visitor->arg, &image);
 }
 

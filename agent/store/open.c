@@ -41,6 +41,7 @@ bool store_open(const struct store_options *options, struct store **ret_store, s
         if (!root_open(store, options->root, err) || !index_open(store, &found, err))
                 return false;
         *err = (struct error){ 0 };               /* of attempts that were made good */
+        secret_open(store);
 
         bool is_good = store->is_read_only || recover(store, options, &found, &report, err);
         if (!is_good && err->code == ERROR_STORE_FULL && reserve_release(store))
@@ -68,6 +69,7 @@ void store_close(struct store **store)
         if (!gone)
                 return;
         index_close(gone);
+        secret_free(&gone->seal_key);
         root_close(gone);
         pthread_mutex_destroy(&gone->index.lock);
         for (size_t i = 0; i < STORE_STRIPES; i++)

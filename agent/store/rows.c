@@ -18,6 +18,14 @@ void row_read_module(sqlite3_stmt *row, struct store_module *ret_module)
         ret_module->is_pinned = sqlite3_column_int(row, 8) != 0;
 }
 
+bool row_read_image(sqlite3_stmt *row, struct store_image *ret_image)
+{
+        *ret_image = (struct store_image){ .media_type = column_text(row, 4), .layer_type = column_text(row, 5), .document = column_text(row, 6) };
+        column_digest(row, 7, &ret_image->seal);  /* damaged = none */
+        return column_digest(row, 0, &ret_image->manifest) && column_digest(row, 1, &ret_image->top) && column_digest(row, 2, &ret_image->module) &&
+               column_digest(row, 3, &ret_image->layer);
+}
+
 bool row_get_module(struct store *store, const struct digest *module, struct store_module *ret_row, bool *ret_is_there, struct error *err)
 {
         index_lock(store);

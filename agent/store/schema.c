@@ -44,6 +44,9 @@ static const char *const migrations[STORE_SCHEMA] = {
         " proved_s INTEGER NOT NULL, PRIMARY KEY (target, keys, policy)) STRICT, WITHOUT ROWID;"
         "CREATE INDEX proof_evidence ON proof (evidence);"
         "CREATE INDEX image_top ON image (top);",
+
+        /* What shows that a row of an image was written by the daemon, see module/seal.c. Rows of before have none. */
+        "ALTER TABLE image ADD COLUMN seal BLOB NOT NULL DEFAULT x'';",
 };
 
 static enum index_state schema_refuse(struct store *store, struct error *err, const char *doing)

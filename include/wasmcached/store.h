@@ -1,7 +1,7 @@
 /*
  * store: blobs by digest, the folders of hard links that callers see, and the SQLite index that survives a crash. Worker, thread-safe, unless said otherwise.
  *
- *   <root>/lock  index.sqlite(-wal,-shm)  blobs/<2 hex>/<64 hex> (0700)  modules/<namespace>/<64 hex>.wasm (0755)  quarantine/  tmp/  reserve
+ *   <root>/lock  secret (0600)  index.sqlite(-wal,-shm)  blobs/<2 hex>/<64 hex> (0700)  modules/<namespace>/<64 hex>.wasm (0755)  quarantine/  tmp/  reserve
  * A blob is visible under its name only complete, hashed and durable. A file without a row is adopted or removed at the next start; a row without a file is impossible.
  */
 #pragma once
@@ -25,6 +25,8 @@ struct store_image {                      /* a manifest that we proved: which mo
         struct digest module, layer;
         const char *media_type, *layer_type;
         const char *document;             /* manifest JSON, for inspect and later evidence */
+        struct digest seal;               /* what the committer says with store_get_seal_key() of these digests, for itself; saved unset = as it was, set = the
+                                             manifest leads to this module alone: rows of others go */
 };
 struct store_reference {                  /* what a name meant when last asked: "oci://host/path:tag" → manifest, "https://…" and "file://…" → module */
         const char *name;
@@ -54,6 +56,7 @@ struct store;
 bool store_open(const struct store_options *options, struct store **ret_store, struct store_report *ret_report, struct error *err);
 void store_close(struct store **store);
 const void *store_get_key(const struct store *store);                      /* STORE_KEY_BYTES random bytes of this node, for MACs; any thread, memory */
+const struct secret *store_get_seal_key(const struct store *store);        /* the same, but not in the index: for what its writers must not be able to say; never NULL */
 enum store_health store_get_health(const struct store *store);             /* any thread, memory */
 
 /* A file that is being written: unnamed (O_TMPFILE), hashed by a second thread on the way. scratch = never to be committed, so nothing is flushed early. */

@@ -47,7 +47,7 @@ static bool commit(struct store *store, const struct script_module *module, stru
         script_manifest(module, &manifest);
         if (!blob_writer_finish(writer, NULL, &sha256, NULL, &err))
                 return false;
-        const struct store_image image = { manifest, manifest, sha256, manifest, "application/vnd.oci.image.manifest.v1+json", "application/wasm", "{}" };
+        const struct store_image image = { manifest, manifest, sha256, manifest, "application/vnd.oci.image.manifest.v1+json", "application/wasm", "{}", manifest };
         const struct store_reference reference = { module->name, manifest, manifest, sha256, "", 1 };
         const struct store_grant grant = { manifest, "host/repository", "secret", module->namespace, "pull", manifest, 1, 1 };
         struct store_lease lease;

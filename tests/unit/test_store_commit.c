@@ -161,7 +161,7 @@ static void test_rows(void **state)
 {
         struct fixture *fixture = *state;
         struct digest manifest = name_digest("manifest"), top = name_digest("top"), layer = name_digest("layer"), mac = name_digest("mac"), module = content_digest(1, 100);
-        struct store_image image = { manifest, top, module, layer, "application/a", "application/b", "{\"x\":1}" };
+        struct store_image image = { manifest, top, module, layer, "application/a", "application/b", "{\"x\":1}", name_digest("seal") };
         struct store_reference reference = { "oci://r/a:1", top, manifest, module, "\"e\"\nMon", 5 };
         struct store_grant grant = { manifest, "r/a", "secret", "team-a", "pull", mac, 5, 6 };
         struct store_resource resource = { "team-a", "res", "7", "oci://r/a:1", module, manifest };

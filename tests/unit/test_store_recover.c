@@ -306,7 +306,7 @@ static void test_schema(void **state)
 
         /* An index of schema 1 had no indexes by module. A migration that fails changes nothing; one that works leaves a copy of before. */
         shell("sqlite3 '%s/index.sqlite' 'DROP TABLE proof; DROP TABLE evidence; DROP INDEX image_top; DROP INDEX image_module; DROP INDEX reference_module;"
-              " DROP INDEX resource_module; DROP INDEX lease_module; PRAGMA user_version = 1'", fixture->root);
+              " DROP INDEX resource_module; DROP INDEX lease_module; ALTER TABLE image DROP COLUMN seal; PRAGMA user_version = 1'", fixture->root);
         static const char *const faults[] = { "store.backup", "store.migration" };
         for (size_t i = 0; i < COUNT_OF(faults); i++) {
                 fault_arm(faults[i], 1);
@@ -317,7 +317,7 @@ static void test_schema(void **state)
         }
         fixture_open(fixture);
         assert_int_equal(census_take(fixture).grants, 1);
-        shell("test $(sqlite3 '%s/index.sqlite' 'PRAGMA user_version') = 3", fixture->root);
+        shell("test $(sqlite3 '%s/index.sqlite' 'PRAGMA user_version') = 4", fixture->root);
         shell("test $(sqlite3 '%s/index.sqlite.schema-1' 'PRAGMA user_version') = 1", fixture->root);
         shell("test $(sqlite3 '%s/index.sqlite.schema-1' 'SELECT count(*) FROM \"grant\"') = 1", fixture->root);
         store_close(&fixture->store);
@@ -326,7 +326,7 @@ static void test_schema(void **state)
         assert_false(fixture_try(fixture));
         assert_non_null(strstr(fixture->err.text, "schema 99"));
         shell("test $(sqlite3 '%s/index.sqlite' 'PRAGMA user_version') = 99", fixture->root);
-        shell("sqlite3 '%s/index.sqlite' 'PRAGMA user_version = 3'", fixture->root);
+        shell("sqlite3 '%s/index.sqlite' 'PRAGMA user_version = 4'", fixture->root);
         fixture_open(fixture);
         assert_int_equal(census_take(fixture).grants, 1);
 }

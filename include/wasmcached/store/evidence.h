@@ -39,8 +39,14 @@ bool store_save_evidence(struct store *store, const struct store_evidence *rows,
    and neither they nor their proofs are visited. The index is locked meanwhile: visitors copy what they need and do not call the store. */
 bool store_load_evidence(struct store *store, const struct digest *target, void (*each)(void *arg, const struct store_evidence *row),
                          void (*proof)(void *arg, const struct store_proof *row), void *arg, struct error *err);
-/* The same for many targets in one read transaction, target by target. */
-struct store_evidence_visitor { void *arg; void (*evidence)(void *arg, const struct store_evidence *row); void (*proof)(void *arg, const struct store_proof *row); };
+/* The same for many targets in one read transaction, target by target: first the images whose manifest or top it is, without documents, then evidence, then proofs. */
+struct store_image;
+struct store_evidence_visitor {
+        void *arg;
+        void (*evidence)(void *arg, const struct store_evidence *row);
+        void (*proof)(void *arg, const struct store_proof *row);
+        void (*image)(void *arg, const struct store_image *row);
+};
 bool store_load_targets(struct store *store, const struct digest *targets, size_t count, const struct store_evidence_visitor *visitor, struct error *err);
 
 /* NULL = any. Evidence stays. */
