@@ -92,10 +92,10 @@ static void span_free(struct span *span)
         free((void *)(uintptr_t)span->bytes);
 }
 
-static bool verify(struct judgement *judgement, const struct bundle *bundle, struct span message, struct span signature, struct verified *ret_verified)
+static bool verify(struct judgement *judgement, const struct bundle *bundle, struct verify_input *input, struct verified *ret_verified)
 {
-        struct verify_input input = { .message = message, .signature = signature, .flags = format_is_on(judgement, TRUST_RSA_PSS) ? VERIFY_PSS : 0 };
-        enum verify_result result = verify_message(judgement->demand->keys, &input, judgement->budget, ret_verified);
+        input->flags = format_is_on(judgement, TRUST_RSA_PSS) ? VERIFY_PSS : 0;
+        enum verify_result result = verify_message(judgement->demand->keys, input, judgement->budget, ret_verified);
         CLEANUP(cleanup_free) char *beside = NULL;
 
         if (result == VERIFY_GOOD)
@@ -145,7 +145,8 @@ static bool envelope_judge(struct judgement *judgement, const struct bundle *bun
         if (!envelope_read(judgement, bundle->envelope, &payload, &signature))
                 return false;
         pae_build(payload, &pae);
-        if (!verify(judgement, bundle, SPAN(pae.data, pae.used), signature, &verified) || !statement_check(judgement, payload, &statement, &annotations) ||
+        struct verify_input input = { .message = SPAN(pae.data, pae.used), .signature = signature };
+        if (!verify(judgement, bundle, &input, &verified) || !statement_check(judgement, payload, &statement, &annotations) ||
             !policy_check_identity(judgement, NULL))
                 return false;
 
@@ -161,9 +162,7 @@ static bool envelope_judge(struct judgement *judgement, const struct bundle *bun
 /* Never what is verified, but a bundle that names another content than it signs is a trap for other readers (message-digest-mismatch). */
 static bool message_digest_check(struct judgement *judgement, const struct value *message)
 {
-        static const struct { const char *name; const EVP_MD *(*hash)(void); } algorithms[] = {
-                { "SHA2_256", EVP_sha256 }, { "SHA2_384", EVP_sha384 }, { "SHA2_512", EVP_sha512 },
-        };
+        static const char *const algorithms[HASHES] = { [HASH_SHA256] = "SHA2_256", [HASH_SHA384] = "SHA2_384", [HASH_SHA512] = "SHA2_512" };
         const struct value *named = NULL;
         const char *algorithm = NULL;
         struct error err;
@@ -176,14 +175,14 @@ static bool message_digest_check(struct judgement *judgement, const struct value
         CLEANUP(span_free) struct span digest = { 0 };
         if (!bytes_read(judgement, named, "digest", EVP_MAX_MD_SIZE, &digest))
                 return false;
-        for (size_t i = 0; algorithm && i < COUNT_OF(algorithms); i++) {
-                unsigned char ours[EVP_MAX_MD_SIZE];
-                unsigned size = 0;
+        const struct hashable file = { SPAN(judgement->target->bytes, judgement->target->size_bytes), judgement->target->content };
+        for (enum hash i = 0; algorithm && i < HASHES; i++) {
+                uint8_t bytes[64];
+                struct span ours;
 
-                if (strcmp(algorithm, algorithms[i].name) != 0)
+                if (strcmp(algorithm, algorithms[i]) != 0)
                         continue;
-                if (EVP_Digest(judgement->target->bytes, judgement->target->size_bytes, ours, &size, algorithms[i].hash(), NULL) != 1 || size != digest.size_bytes ||
-                    memcmp(ours, digest.bytes, size) != 0)
+                if (!hashable_get(&file, i, bytes, &ours) || ours.size_bytes != digest.size_bytes || memcmp(ours.bytes, digest.bytes, ours.size_bytes) != 0)
                         return miss(judgement->failure, TRUST_MALFORMED, "bundle: the signature is good, but messageDigest is of another content");
                 return true;
         }
@@ -192,19 +191,23 @@ static bool message_digest_check(struct judgement *judgement, const struct value
 
 static bool message_judge(struct judgement *judgement, const struct bundle *bundle)
 {
-        struct span content = SPAN(judgement->target->bytes, judgement->target->size_bytes);
+        const struct trust_target *target = judgement->target;
+        struct verify_input input = { .message = SPAN(target->bytes, target->size_bytes), .content = target->content, .noted = target->noted };
         CLEANUP(span_free) struct span signature = { 0 };
         struct verified verified;
 
-        if (judgement->target->kind == TRUST_TARGET_MANIFEST && !format_is_on(judgement, TRUST_MESSAGE_SIGNATURE_OCI))
+        if (target->kind == TRUST_TARGET_MANIFEST && !format_is_on(judgement, TRUST_MESSAGE_SIGNATURE_OCI))
                 return miss_off(judgement, TRUST_MESSAGE_SIGNATURE_OCI);
-        if (!content.bytes)
+        if (!target->bytes && !target->content)
                 return miss(judgement->failure, TRUST_NOT_ACCEPTED, "bundle is a message signature, and the bytes of the manifest are not at hand");
-        if (!bytes_read(judgement, bundle->message, "signature", SIGNATURE_BYTES_MAX, &signature) || !verify(judgement, bundle, content, signature, &verified) ||
+        if (!bytes_read(judgement, bundle->message, "signature", SIGNATURE_BYTES_MAX, &signature))
+                return false;
+        input.signature = signature;
+        if (!verify(judgement, bundle, &input, &verified) ||
             !message_digest_check(judgement, bundle->message) || !policy_check_identity(judgement, NULL) || !policy_check_annotations(judgement, NULL))
                 return false;
 
-        struct logged logged = { .signature = signature, .key = verified.key, .content = content };
+        struct logged logged = { .signature = signature, .key = verified.key, .content = input.message, .noted = target->content };
         if (!rekor_check_entries(judgement, bundle->log_entries, &logged))
                 return false;
         judged_good(judgement, "sigstore-bundle", &verified, NULL);

@@ -98,7 +98,9 @@ static bool minisig_verify(struct judgement *judgement, const struct minisig *mi
         struct verified by_comment;
         char hint[64];
 
-        if (crypto_generichash(hash, sizeof hash, target->bytes, target->size_bytes, NULL, 0) != 0)
+        if (target->content)
+                memcpy(hash, target->content->blake2b, sizeof hash);
+        else if (crypto_generichash(hash, sizeof hash, target->bytes, target->size_bytes, NULL, 0) != 0)
                 return miss(judgement->failure, TRUST_ALGORITHM, "BLAKE2b-512 is not available");
         enum verify_result result = ed25519_verify(judgement, SPAN(hash, sizeof hash), signature, ret_verified);
         if (result == VERIFY_BAD)

@@ -6,7 +6,6 @@
  * Rules: 7.2. A body is signed by the log, so its members are an exact set. Hashes over the JSON text of an envelope (dsse envelopeHash, intoto hash) are not compared: that
  * text is not part of a bundle; payload, signature and key are.
  */
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include "rekor.h"
@@ -83,23 +82,23 @@ static bool key_check(const struct binding *binding, const struct value *map, co
 }
 
 /* {algorithm, value in hex} of version 1, {algorithm, digest in base64} of version 2. */
-static bool hash_check(const struct value *hash, bool is_v2, struct span content, struct error *err)
+static bool hash_check(const struct value *hash, bool is_v2, const struct hashable *content, struct error *err)
 {
-        static const struct { const char *v1, *v2; const EVP_MD *(*make)(void); } algorithms[] = {
-                { "sha256", "SHA2_256", EVP_sha256 }, { "sha384", "SHA2_384", EVP_sha384 }, { "sha512", "SHA2_512", EVP_sha512 },
+        static const struct { const char *v1, *v2; } algorithms[HASHES] = {
+                [HASH_SHA256] = { "sha256", "SHA2_256" }, [HASH_SHA384] = { "sha384", "SHA2_384" }, [HASH_SHA512] = { "sha512", "SHA2_512" },
         };
         const char *name = value_get_text(value_get_member(hash, "algorithm")), *value = value_get_text(value_get_member(hash, is_v2 ? "digest" : "value"));
-        unsigned char ours[EVP_MAX_MD_SIZE];
-        char hex[2 * EVP_MAX_MD_SIZE + 1];
-        unsigned size = 0;
+        uint8_t bytes[64];
+        char hex[2 * sizeof bytes + 1];
+        struct span ours;
 
-        for (size_t i = 0; i < COUNT_OF(algorithms); i++) {
+        for (enum hash i = 0; i < HASHES; i++) {
                 if (!string_equal(name, is_v2 ? algorithms[i].v2 : algorithms[i].v1))
                         continue;
-                if (EVP_Digest(content.bytes, content.size_bytes, ours, &size, algorithms[i].make(), NULL) != 1)
+                if (!hashable_get(content, i, bytes, &ours))
                         break;
-                CLEANUP(cleanup_free) char *base64 = base64_encode(ours, size);
-                hex_format(ours, size, hex);
+                CLEANUP(cleanup_free) char *base64 = base64_encode(ours.bytes, ours.size_bytes);
+                hex_format(ours.bytes, ours.size_bytes, hex);
                 return string_equal(value, is_v2 ? base64 : hex) || refuse(err, ERROR_SIGNATURE_INVALID, "body: is about another content");
         }
         return refuse(err, ERROR_SIGNATURE_INVALID, "body: its hash is of no known algorithm");
@@ -118,37 +117,40 @@ static bool verifier_check(const struct binding *binding, const struct value *si
 }
 
 /* What a hash is over when nothing but "the artifact" is logged: for DSSE that is the PAE. */
-static struct span artifact(const struct binding *binding)
+static struct hashable artifact_of(const struct binding *binding)
 {
         const struct logged *logged = binding->logged;
         bool is_dsse = logged->pae.size_bytes > 0;
 
-        return is_dsse ? logged->pae : logged->content;
+        return is_dsse ? (struct hashable){ logged->pae, NULL } : (struct hashable){ logged->content, logged->noted };
 }
 
 static bool hashedrekord_v1(const struct binding *binding, const struct value *spec, struct error *err)
 {
+        const struct hashable artifact = artifact_of(binding);
         static const char *const spec_names[] = { "data", "signature", NULL }, *const data_names[] = { "hash", NULL };
         static const char *const signature_names[] = { "content", "publicKey", NULL }, *const key_names[] = { "content", NULL };
         const struct value *data, *hash, *signature, *key;
 
         return members_check(spec, spec_names, "spec", err) && (data = object_get(spec, "data", data_names, err)) && (hash = object_get(data, "hash", hash_v1_names, err)) &&
                (signature = object_get(spec, "signature", signature_names, err)) && (key = object_get(signature, "publicKey", key_names, err)) &&
-               signature_check(binding, signature, "content", 1, err) && key_check(binding, key, "content", true, err) && hash_check(hash, false, artifact(binding), err);
+               signature_check(binding, signature, "content", 1, err) && key_check(binding, key, "content", true, err) && hash_check(hash, false, &artifact, err);
 }
 
 static bool dsse_v1(const struct binding *binding, const struct value *spec, struct error *err)
 {
+        const struct hashable payload = { binding->logged->content, NULL };
         static const char *const spec_names[] = { "envelopeHash", "payloadHash", "signatures", NULL }, *const signature_names[] = { "signature", "verifier", NULL };
         const struct value *hash, *signature;
 
         return members_check(spec, spec_names, "spec", err) && (hash = object_get(spec, "payloadHash", hash_v1_names, err)) &&
                (signature = single_get(spec, "signatures", signature_names, err)) && signature_check(binding, signature, "signature", 1, err) &&
-               key_check(binding, signature, "verifier", true, err) && hash_check(hash, false, binding->logged->content, err);
+               key_check(binding, signature, "verifier", true, err) && hash_check(hash, false, &payload, err);
 }
 
 static bool intoto_v2(const struct binding *binding, const struct value *spec, struct error *err)
 {
+        const struct hashable payload = { binding->logged->content, NULL };
         static const char *const spec_names[] = { "content", NULL }, *const content_names[] = { "envelope", "hash", "payloadHash", NULL };
         static const char *const envelope_names[] = { "payloadType", "signatures", NULL }, *const signature_names[] = { "keyid", "publicKey", "sig", NULL };
         const struct value *content, *envelope, *hash, *signature;
@@ -160,29 +162,31 @@ static bool intoto_v2(const struct binding *binding, const struct value *spec, s
         if (!string_equal(value_get_text(value_get_member(envelope, "payloadType")), "application/vnd.in-toto+json"))
                 return refuse(err, ERROR_SIGNATURE_INVALID, "body: is about another payloadType");
         return signature_check(binding, signature, "sig", 2, err) && key_check(binding, signature, "publicKey", true, err) &&
-               hash_check(hash, false, binding->logged->content, err);
+               hash_check(hash, false, &payload, err);
 }
 
 static bool hashedrekord_v2(const struct binding *binding, const struct value *spec, struct error *err)
 {
+        const struct hashable artifact = artifact_of(binding);
         static const char *const spec_names[] = { "hashedRekordV002", NULL }, *const inner_names[] = { "data", "signature", NULL };
         static const char *const signature_names[] = { "content", "verifier", NULL };
         const struct value *inner, *data, *signature;
 
         return members_check(spec, spec_names, "spec", err) && (inner = object_get(spec, "hashedRekordV002", inner_names, err)) &&
                (data = object_get(inner, "data", hash_v2_names, err)) && (signature = object_get(inner, "signature", signature_names, err)) &&
-               signature_check(binding, signature, "content", 1, err) && verifier_check(binding, signature, err) && hash_check(data, true, artifact(binding), err);
+               signature_check(binding, signature, "content", 1, err) && verifier_check(binding, signature, err) && hash_check(data, true, &artifact, err);
 }
 
 static bool dsse_v2(const struct binding *binding, const struct value *spec, struct error *err)
 {
+        const struct hashable payload = { binding->logged->content, NULL };
         static const char *const spec_names[] = { "dsseV002", NULL }, *const inner_names[] = { "payloadHash", "signatures", NULL };
         static const char *const signature_names[] = { "content", "verifier", NULL };
         const struct value *inner, *hash, *signature;
 
         return members_check(spec, spec_names, "spec", err) && (inner = object_get(spec, "dsseV002", inner_names, err)) &&
                (hash = object_get(inner, "payloadHash", hash_v2_names, err)) && (signature = single_get(inner, "signatures", signature_names, err)) &&
-               signature_check(binding, signature, "content", 1, err) && verifier_check(binding, signature, err) && hash_check(hash, true, binding->logged->content, err);
+               signature_check(binding, signature, "content", 1, err) && verifier_check(binding, signature, err) && hash_check(hash, true, &payload, err);
 }
 
 static const struct { const char *kind, *version; bool of_dsse_only; bool (*check)(const struct binding *binding, const struct value *spec, struct error *err); } kinds[] = {

@@ -10,11 +10,19 @@ enum trust_key_kind { KEY_P256, KEY_P384, KEY_P521, KEY_RSA, KEY_RSA_PSS, KEY_ED
 struct trust_key;                                         /* opaque outside key.c and verify.c (key.h) */
 bool key_from_spki(struct span der, const char *what, struct trust_keys **ret_keys, struct error *err);      /* one key, the same checks: for Rekor bodies and tests */
 
+/* ---- hashes that signatures are over, fetched once per process (verify.c) ---- */
+enum hash { HASH_SHA256, HASH_SHA384, HASH_SHA512, HASHES };
+bool hash_bytes(enum hash hash, struct span message, void *ret_hash);
+/* Bytes to be hashed, or a file that is gone and what was noted of it. The hash is in `ret_bytes` or in the content. */
+struct hashable { struct span bytes; const struct trust_content *content; };
+bool hashable_get(const struct hashable *message, enum hash hash, uint8_t ret_bytes[64], struct span *ret_hash);
+
 /* ---- verify.c: one signature over one message, by any key of the set (2.2, 2.3). The key alone decides the algorithms tried; success is EVP's exact 1. ---- */
 enum verify_result { VERIFY_GOOD, VERIFY_BAD /* no key of the set made it */, VERIFY_SPENT /* the budget is used up */ };
 struct verified { size_t key; const char *algorithm; };   /* index into the set; static text */
 enum verify_flags { VERIFY_PSS = 1 /* rsa-pss is switched on */, VERIFY_ED25519_ONLY = 2 /* wasm formats, minisign: no other key kind is tried, no ph */ };
-struct verify_input { struct span message, signature; unsigned flags; };
+/* content, noted: as in struct trust_target, where the message is the file itself. */
+struct verify_input { struct span message, signature; unsigned flags; const struct trust_content *content; struct trust_content *noted; };
 enum verify_result verify_message(const struct trust_keys *keys, const struct verify_input *input, struct trust_budget *budget, struct verified *ret_verified);
 
 /* ---- base64.c (2.2 end): standard or URL-safe alphabet as `form` says, \r and \n skipped; exact otherwise. Allocates; the caller frees. ---- */
@@ -52,6 +60,7 @@ struct logged {                                           /* what the entry must
         struct span signature;                            /* raw signature bytes that verified */
         size_t key;                                       /* index into demand->keys of the key that verified */
         struct span content;                              /* SIMPLE: payload; DSSE: payload (decoded); message signature: file bytes */
+        const struct trust_content *noted;                /* message signature: in place of them, else NULL */
         struct span pae;                                  /* DSSE only: the PAE bytes, else empty */
         const char *envelope; size_t envelope_bytes;      /* DSSE only: envelope JSON text if at hand, else NULL */
 };

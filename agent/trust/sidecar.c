@@ -6,15 +6,11 @@
  * How it ends: what was decoded is freed here.
  */
 #include <string.h>
+#include "content.h"
 #include "plain.h"
 #include "wasm.h"
 
-enum { SIGNATURE_BYTES_MAX = 1024 /* RSA of 8192 bits */, TAR_MAGIC_OFFSET = 257 };
-
-/* What a signed file may begin with (8 R): as cross-protocol guard, not as a check of the module. */
-static const struct { size_t offset, size_bytes; const char *magic; } shapes[] = {
-        { 0, 4, "\0asm" }, { 0, 2, "\x1f\x8b" }, { 0, 4, "\x28\xb5\x2f\xfd" }, { TAR_MAGIC_OFFSET, 5, "ustar" },
-};
+enum { SIGNATURE_BYTES_MAX = 1024 /* RSA of 8192 bits */ };
 
 /* What is found under such names and is something else. */
 static const struct { const char *begin, *name; } strangers[] = {
@@ -28,12 +24,7 @@ static const struct { const char *begin, *name; } strangers[] = {
 
 static bool has_shape(const struct trust_target *target)
 {
-        const uint8_t *bytes = target->bytes;
-
-        for (size_t i = 0; i < COUNT_OF(shapes); i++)
-                if (target->size_bytes >= shapes[i].offset + shapes[i].size_bytes && memcmp(bytes + shapes[i].offset, shapes[i].magic, shapes[i].size_bytes) == 0)
-                        return true;
-        return false;
+        return target->content ? target->content->has_shape : content_has_shape(SPAN(target->bytes, target->size_bytes));
 }
 
 static bool is_base64_text(struct span body)
@@ -77,7 +68,7 @@ static bool file_verify(struct judgement *judgement, struct span signature, stru
 {
         const struct trust_target *target = judgement->target;
         const struct verify_input input = { .message = SPAN(target->bytes, target->size_bytes), .signature = signature,
-                .flags = format_is_on(judgement, TRUST_RSA_PSS) ? VERIFY_PSS : 0 };
+                .flags = format_is_on(judgement, TRUST_RSA_PSS) ? VERIFY_PSS : 0, .content = target->content, .noted = target->noted };
         char hint[64];
 
         switch (verify_message(judgement->demand->keys, &input, judgement->budget, ret_verified)) {
@@ -158,6 +149,6 @@ bool judge_sidecar_legacy(struct judgement *judgement)
         if (!file_verify(judgement, SPAN(signature, signature_bytes), &verified))
                 return false;
         const struct logged logged = { .signature = SPAN(signature, signature_bytes), .key = verified.key,
-                .content = SPAN(judgement->target->bytes, judgement->target->size_bytes) };
+                .content = SPAN(judgement->target->bytes, judgement->target->size_bytes), .noted = judgement->target->content };
         return prove_logged(judgement, "legacy-bundle", &verified, entry.data, &logged);
 }

@@ -11,9 +11,9 @@
 #include <sodium.h>
 #include <string.h>
 #include <wasmcached/base.h>
+#include "content.h"
 #include "key.h"
 
-enum hash { HASH_SHA256, HASH_SHA384, HASH_SHA512, HASHES };
 enum scheme { SCHEME_NONE, SCHEME_ECDSA, SCHEME_PKCS1, SCHEME_PSS, SCHEME_ED25519, SCHEME_ED25519PH };
 
 /* flag: needed for this way; unless: forbids it. */
@@ -46,14 +46,31 @@ static const EVP_MD *hash_get(enum hash hash)
         return fetched.hashes[hash];
 }
 
+bool hash_bytes(enum hash hash, struct span message, void *ret_hash)
+{
+        return EVP_Digest(message.bytes, message.size_bytes, ret_hash, NULL, hash_get(hash), NULL) == 1;
+}
+
+bool hashable_get(const struct hashable *message, enum hash hash, uint8_t ret_bytes[64], struct span *ret_hash)
+{
+        static const size_t sizes[HASHES] = { 32, 48, 64 };
+        if (message->content) {
+                *ret_hash = content_get_hash(message->content, hash);
+                return true;
+        }
+        *ret_hash = SPAN(ret_bytes, sizes[hash]);
+        return hash_bytes(hash, message->bytes, ret_bytes);
+}
+
 /* Of one message, each when first needed. */
-struct hashed { struct span message; unsigned sizes[HASHES]; uint8_t bytes[HASHES][EVP_MAX_MD_SIZE]; };
+struct hashed { const struct verify_input *input; struct span hashes[HASHES]; uint8_t bytes[HASHES][64]; };
 
 static bool hashed_get(struct hashed *hashed, enum hash hash, struct span *ret_hash)
 {
-        if (hashed->sizes[hash] == 0 && EVP_Digest(hashed->message.bytes, hashed->message.size_bytes, hashed->bytes[hash], &hashed->sizes[hash], hash_get(hash), NULL) != 1)
+        const struct hashable message = { hashed->input->message, hashed->input->content };
+        if (!hashed->hashes[hash].bytes && !hashable_get(&message, hash, hashed->bytes[hash], &hashed->hashes[hash]))
                 return false;
-        *ret_hash = SPAN(hashed->bytes[hash], hashed->sizes[hash]);
+        *ret_hash = hashed->hashes[hash];
         return true;
 }
 
@@ -138,18 +155,26 @@ static bool ecdsa_verify(const struct trust_key *key, const EVP_PKEY_CTX *prepar
         return context_verify(prepared, signature, hash);
 }
 
-static bool ed25519_verify(const struct trust_key *key, struct span signature, struct span message)
+static bool ed25519_verify(const struct trust_key *key, const struct verify_input *input)
 {
+        struct span signature = input->signature, message = input->message;
+        if (input->content)
+                return content_verify_ed25519(input->content, key->ed25519, signature.bytes);
         EVP_MD_CTX *context = EVP_MD_CTX_new();
         bool good = context && EVP_DigestVerifyInit_ex(context, NULL, NULL, NULL, NULL, key->pkey, NULL) == 1 &&
                     EVP_DigestVerify(context, signature.bytes, signature.size_bytes, message.bytes, message.size_bytes) == 1;
         EVP_MD_CTX_free(context);
+        if (good && input->noted)
+                content_note_ed25519(input->noted, key->ed25519, signature.bytes, message);
         return good;
 }
 
 /* RFC 8032 5.1 with prehash and empty context: OpenSSL 3.0 has none (2.3). */
-static bool ed25519ph_verify(const struct trust_key *key, struct span signature, struct span message)
+static bool ed25519ph_verify(const struct trust_key *key, const struct verify_input *input)
 {
+        struct span signature = input->signature, message = input->message;
+        if (input->content)
+                return content_verify_ed25519ph(input->content, key->ed25519, signature.bytes);
         crypto_sign_ed25519ph_state state;
         return crypto_sign_ed25519ph_init(&state) == 0 && crypto_sign_ed25519ph_update(&state, message.bytes, message.size_bytes) == 0 &&
                crypto_sign_ed25519ph_final_verify(&state, signature.bytes, key->ed25519) == 0;
@@ -162,14 +187,15 @@ static bool length_fits(const struct trust_key *key, const struct attempt *attem
         return attempt->scheme == SCHEME_ECDSA ? size_bytes > 0 && size_bytes <= full : size_bytes == full;
 }
 
-static bool attempt_verify(const struct trust_key *key, size_t way, struct hashed *hashed, struct span signature)
+static bool attempt_verify(const struct trust_key *key, size_t way, struct hashed *hashed)
 {
+        struct span signature = hashed->input->signature;
         const struct attempt *attempt = &attempts[key->kind][way];
         struct span hash;
         if (attempt->scheme == SCHEME_ED25519)
-                return ed25519_verify(key, signature, hashed->message);
+                return ed25519_verify(key, hashed->input);
         if (attempt->scheme == SCHEME_ED25519PH)
-                return ed25519ph_verify(key, signature, hashed->message);
+                return ed25519ph_verify(key, hashed->input);
         if (!hashed_get(hashed, attempt->hash, &hash))
                 return false;
         return attempt->scheme == SCHEME_ECDSA ? ecdsa_verify(key, key->prepared[way], signature, hash) : context_verify(key->prepared[way], signature, hash);
@@ -177,7 +203,7 @@ static bool attempt_verify(const struct trust_key *key, size_t way, struct hashe
 
 enum verify_result verify_message(const struct trust_keys *keys, const struct verify_input *input, struct trust_budget *budget, struct verified *ret_verified)
 {
-        struct hashed hashed = { .message = input->message };
+        struct hashed hashed = { .input = input };
         for (size_t k = 0; k < keys->count; k++)
                 for (size_t way = 0; way < VERIFY_ATTEMPTS; way++) {
                         const struct attempt *attempt = &attempts[keys->keys[k]->kind][way];
@@ -187,7 +213,7 @@ enum verify_result verify_message(const struct trust_keys *keys, const struct ve
                         if (budget->verifications == 0)
                                 return VERIFY_SPENT;
                         budget->verifications--;
-                        if (attempt_verify(keys->keys[k], way, &hashed, input->signature)) {
+                        if (attempt_verify(keys->keys[k], way, &hashed)) {
                                 *ret_verified = (struct verified){ k, attempt->algorithm };
                                 return VERIFY_GOOD;
                         }

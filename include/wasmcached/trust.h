@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <wasmcached/base.h>
+#include <wasmcached/trust/content.h>
 
 /* ---- keys (section 2) ---- */
 enum { TRUST_KEYS_MAX = 8, TRUST_KEY_TEXT_MAX = 16 << 10 };
@@ -58,7 +59,9 @@ enum trust_target_kind { TRUST_TARGET_MANIFEST, TRUST_TARGET_FILE /* bytes as a 
 struct trust_target {
         enum trust_target_kind kind;
         struct digest digest;
-        const void *bytes; size_t size_bytes;     /* of FILE and MODULE always; of MANIFEST when at hand (message-signature-oci), else NULL */
+        const void *bytes; size_t size_bytes;     /* of FILE (but for `content`) and MODULE always; of MANIFEST when at hand (message-signature-oci), else NULL */
+        const struct trust_content *content;      /* FILE: in place of bytes that are gone; `digest` is its sha256 */
+        struct trust_content *noted;              /* FILE: gets what signatures that are good now need to be verified without the bytes; NULL = no need */
         const char *repository, *tag;     /* "host/path" and tag as asked for, for the identity rule; NULL for http(s) and file, tag NULL with a digest */
         bool is_child;                    /* MANIFEST: the child of an index whose own digest is another target */
 };

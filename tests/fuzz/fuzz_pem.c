@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         struct trust_budget budget = TRUST_BUDGET;
         struct verified verified;
-        struct verify_input input = { SPAN("message", 7), SPAN(data, size < 600 ? size : 600), VERIFY_PSS };
+        struct verify_input input = { .message = SPAN("message", 7), .signature = SPAN(data, size < 600 ? size : 600), .flags = VERIFY_PSS };
         if (trust_keys_get_count(keys) < 1 || trust_keys_get_count(keys) > TRUST_KEYS_MAX || verify_message(keys, &input, &budget, &verified) != VERIFY_BAD)
                 abort();
         trust_keys_unref(&keys);

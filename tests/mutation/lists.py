@@ -52,7 +52,7 @@ EQUIVALENT = [
     ('pem.c', 'refuse_base64', '!base64_take(text, length, BASE64_STANDARD, TRUST_KEY_TEXT_MAX, &bytes, &size)', 'nothing is decoded then, and of nothing nothing is known: the same answer'),
     ('pem.c', 'body_read', '!buffer_append(&body, line, length)', NO_MEMORY),
     ('pem.c', 'body_read', '!frame_read(line, length, "-----END ", &name, &name_length)', 'the name stays empty, and no label is: refused by the operand behind it'),
-    ('verify.c', 'hashed_get', 're:hashed->sizes.*', SOUND),
+    ('verify.c', 'hashed_get', 're:!hashed->hashes.*|!hashable_get.*', SOUND),
     ('verify.c', 'attempt_verify', '!hashed_get(hashed, attempt->hash, &hash)', SOUND),
     ('verify.c', 'context_make', 're:EVP_PKEY_verify_init.*|EVP_PKEY_CTX_set_rsa_padding.*', SOUND),
     ('verify.c', 'is_der', 'at == (const unsigned char *)signature.bytes + signature.size_bytes', 'only for r || s that begins like a DER signature (2^-40), and that one is refused, not taken'),
@@ -64,5 +64,8 @@ EQUIVALENT = [
     ('minisign.c', 'minisig_verify', 'crypto_generichash(hash, sizeof hash, target->bytes, target->size_bytes, NULL, 0) != 0', 'fails for sizes of hash and key out of bounds only; both are constants'),
     ('sidecar.c', 'judge_sidecar_sig', '!base64_take(body.bytes, body.size_bytes, BASE64_STANDARD, SIGNATURE_BYTES_MAX, &decoded, &decoded_bytes)', NO_BYTES),
     ('sidecar.c', 'judge_sidecar_legacy', '!base64_take(text, strlen(text), BASE64_STANDARD, SIGNATURE_BYTES_MAX, &signature, &signature_bytes)', NO_BYTES),
-    ('rekor_body.c', 'hash_check', 'EVP_Digest(content.bytes, content.size_bytes, ours, &size, algorithms[i].make(), NULL) != 1', 'OpenSSL does not fail here unless SHA-2 or memory is missing'),
+    ('rekor_body.c', 'hash_check', '!hashable_get(content, i, bytes, &ours)', SOUND),
+    ('bundle.c', 'message_digest_check', '!hashable_get(&file, i, bytes, &ours)', SOUND),
+    ('verify.c', 'hash_bytes', 're:EVP_Digest.*', SOUND),
+    ('content.c', 'equation_holds', 'crypto_core_ed25519_sub(r, left, right) == 0', 'false only for what is no point, and both were just made'),
 ]

@@ -150,8 +150,8 @@ static void test_rsa_pss(void **state)
                         struct rig_bytes signature = rig_sign(pkey, "SHA256", true, SPAN("m", 1));
                         struct trust_budget budget = TRUST_BUDGET;
                         struct verified verified;
-                        assert_int_equal(verify_message(keys, &(struct verify_input){ SPAN("m", 1), rig_span(&signature), 0 }, &budget, &verified), VERIFY_GOOD);
-                        assert_int_equal(verify_message(keys, &(struct verify_input){ SPAN("n", 1), rig_span(&signature), 0 }, &budget, &verified), VERIFY_BAD);
+                        assert_int_equal(verify_message(keys, &(struct verify_input){ .message = SPAN("m", 1), .signature = rig_span(&signature) }, &budget, &verified), VERIFY_GOOD);
+                        assert_int_equal(verify_message(keys, &(struct verify_input){ .message = SPAN("n", 1), .signature = rig_span(&signature) }, &budget, &verified), VERIFY_BAD);
                 } else
                         assert_refused(pem, "restricted to RSA-PSS parameters");
                 EVP_PKEY_free(pkey);

@@ -501,7 +501,9 @@ static void test_budget(void **state)
         for (unsigned i = 0; i <= 3; i++) {
                 struct trust_budget budget = { .verifications = i, .bytes = 1 << 20 };
                 CLEANUP(rig_verdict_fini) struct rig_verdict verdict = { .failure = TRUST_FAILURE_NONE };
-                verdict.is_good = trust_judge(&demand, &rig.target, &evidence, &budget, &verdict.proof, &verdict.failure);
+                struct judged_before before = { &demand, &rig.target, &evidence, budget, false };
+                before.is_good = verdict.is_good = trust_judge(&demand, &rig.target, &evidence, &budget, &verdict.proof, &verdict.failure);
+                judge_again(&before, &verdict.proof, &verdict.failure);
                 rig_expect(&verdict, i == 3 ? RIG_GOOD : TRUST_LIMIT, "too many", "budget");
         }
 }

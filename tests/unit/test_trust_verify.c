@@ -13,7 +13,13 @@
 static enum verify_result verify(const struct trust_keys *keys, struct span message, struct span signature, unsigned flags, struct verified *ret_verified)
 {
         struct trust_budget budget = TRUST_BUDGET;
-        enum verify_result result = verify_message(keys, &(struct verify_input){ message, signature, flags }, &budget, ret_verified);
+        struct trust_content content = { 0 };
+        enum verify_result result = verify_message(keys, &(struct verify_input){ .message = message, .signature = signature, .flags = flags, .noted = &content }, &budget, ret_verified);
+        struct verified again;
+        trust_content_fill(&content, message.bytes, message.size_bytes);
+        if (verify_message(keys, &(struct verify_input){ .signature = signature, .flags = flags, .content = &content }, &budget, &again) != result ||
+            (result == VERIFY_GOOD && (again.key != ret_verified->key || again.algorithm != ret_verified->algorithm)))
+                fail_msg("by what was noted of the message another result comes out than by its bytes (%d)", (int)result);
         if (result == VERIFY_BAD && ERR_peek_error() != 0)         /* OpenSSL's queue is one per thread: what is left there is found by whoever looks next */
                 fail_msg("an error is left in the queue");
         return result;
@@ -285,7 +291,7 @@ static void test_budget(void **state)
         (void)state;
         CLEANUP(trust_keys_unref) struct trust_keys *p384 = rig_public(made[1]), *ed25519 = rig_public(made[5]);
         struct rig_bytes old = rig_sign(made[1], "SHA256", false, SPAN("message", 7)), edwards = rig_sign(made[5], NULL, false, SPAN("message", 7));
-        struct verify_input input = { SPAN("message", 7), rig_span(&old), 0 };
+        struct verify_input input = { .message = SPAN("message", 7), .signature = rig_span(&old) };
         struct verified verified;
         struct trust_budget budget = { 0, 100 };
         assert_int_equal(verify_message(p384, &input, &budget, &verified), VERIFY_SPENT);

@@ -1,5 +1,6 @@
 /* For tests of OCI signatures: signed objects made from templates at test time, and one call that judges. Include after cmocka.h. */
 #pragma once
+#include "trust_again.h"
 #include "trust_rig.h"
 
 #define RIG_SIGN_V1 "https://sigstore.dev/cosign/sign/v1"
@@ -93,7 +94,9 @@ RIG struct rig_verdict rig_judge(const struct trust_keys *keys, const struct tru
         struct trust_demand demand = { keys, policy };
         struct trust_budget budget = TRUST_BUDGET;
         struct rig_verdict verdict = { .failure = TRUST_FAILURE_NONE };
-        verdict.is_good = trust_judge(&demand, target, evidence, &budget, &verdict.proof, &verdict.failure);
+        struct judged_before before = { &demand, target, evidence, budget, false };
+        before.is_good = verdict.is_good = trust_judge(&demand, target, evidence, &budget, &verdict.proof, &verdict.failure);
+        judge_again(&before, &verdict.proof, &verdict.failure);
         if (verdict.is_good)
                 assert_true(verdict.proof.format && verdict.proof.algorithm && digest_is_set(&verdict.proof.fingerprint));
         else
