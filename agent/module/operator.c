@@ -3,6 +3,7 @@
  * How it fails: something leased, pinned or in use is not removed, and the answer says which of them it is.
  * How it ends: each call answers exactly once.
  */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include "modules.h"
@@ -78,7 +79,19 @@ void module_pin(struct modules *modules, const struct digest *sha256, bool is_pi
 struct removal { struct modules *modules; struct digest sha256; struct loop_timer *timer; unsigned tries; module_done done; void *arg; };
 enum { REMOVAL_TRIES = 100, REMOVAL_PAUSE_MS = 10 };
 
-static void refuse_obstacle(const struct removal *removal, const char *obstacle)
+/* Until the last lease ends, if nobody renews it. */
+static unsigned leases_left_s(const struct entry *entry)
+{
+        int64_t now_ms = clock_get_ms(), last_ms = now_ms;
+        for (const struct handout *handout = entry->handouts; handout; handout = handout->next)
+                for (const struct lease *lease = handout->leases; lease; lease = lease->next)
+                        if (lease->expires_ms > last_ms)
+                                last_ms = lease->expires_ms;
+        int64_t left_s = (last_ms - now_ms + 999) / 1000;
+        return left_s < 1 ? 1 : left_s > UINT_MAX ? UINT_MAX : (unsigned)left_s;
+}
+
+static void refuse_obstacle(const struct removal *removal, const struct entry *entry, const char *obstacle)
 {
         struct error err;
         char hex[DIGEST_TEXT_BYTES];
@@ -87,6 +100,8 @@ static void refuse_obstacle(const struct removal *removal, const char *obstacle)
                 strcmp(obstacle, "pinned") == 0   ? "unpin it first"
                 : strcmp(obstacle, "leased") == 0 ? "its leases must end or be given back first"
                                                   : "try again in a moment");
+        if (strcmp(obstacle, "leased") == 0)
+                err.retry_after_s = leases_left_s(entry);
         answer_error(removal->done, removal->arg, &err);
 }
 
@@ -101,7 +116,7 @@ static bool remove_try(struct removal *removal)
         if (obstacle && strcmp(obstacle, "in use") == 0 && removal->tries++ < REMOVAL_TRIES)
                 return false;
         if (obstacle) {
-                refuse_obstacle(removal, obstacle);
+                refuse_obstacle(removal, entry, obstacle);
                 return true;
         }
         char *json = string_format("{\"removed\": true, \"bytes\": %llu}", (unsigned long long)entry->identity.size_bytes);

@@ -181,6 +181,21 @@ def test_expiry_survives_restart(make_daemon, registry):
     assert daemon.good(got['url'])['source'] == 'cache'
 
 
+def test_what_is_used_is_not_removed(make_daemon, registry):
+    """A leased module says when its last lease ends, not that a second will do."""
+    daemon = make_daemon(store={'lease_time': '30m'})
+    got = daemon.good(registry.ref(push(registry)[0]))
+    target, pin = '/v1/modules/' + got['sha256'], '/v1/pins/' + got['sha256']
+    refused = daemon.ask('DELETE', target, to='admin')
+    assert (refused.status, refused.code) == (503, 'busy') and 'is leased and is not removed' in refused.json['detail'] and 1500 < int(refused.headers['retry-after']) <= 1800
+    assert daemon.ask('PUT', pin, to='admin').status == 200
+    assert daemon.ask('DELETE', f"/v1/leases/{got['lease']['id']}").status == 204
+    refused = daemon.ask('DELETE', target, to='admin')
+    assert (refused.status, refused.code) == (503, 'busy') and 'unpin it first' in refused.json['detail']
+    assert daemon.ask('DELETE', pin, to='admin').status == 200
+    assert daemon.ask('DELETE', target, to='admin').status == 200 and daemon.ask('GET', target, to='admin').status == 404
+
+
 # ---- import and export ----
 @pytest.mark.parametrize('suffix', ['', '.tar'])
 @pytest.mark.parametrize('kind', ['good-raw', 'good-oci', 'good-zstd', 'good-index'])
