@@ -118,6 +118,8 @@ void flight_join(struct modules *modules, struct module_waiter *waiter, const st
 void flight_leave(struct module_waiter *waiter, bool goes_on);
 void flight_choose_rows(struct flight *flight, bool is_new, const struct entry *entry);
 void pull_drop_rows_of_proof(struct pull *pull);
+void pull_know(struct pull *pull, const struct hit *hit);                  /* flight_known.c */
+void pull_know_verdicts(struct modules *modules, struct pull *pull, const struct ask *ask, const struct hit *hit);     /* nothing is judged twice in the life of the process */
 void flight_keep_newest(struct flight *flight);
 bool slot_take(struct flight *flight);
 void slot_give_back(struct flight *flight);

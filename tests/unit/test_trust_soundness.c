@@ -84,7 +84,7 @@ static void test_verifies_nothing(void **state)
                 struct verified verified;
                 struct error err;
                 assert_true(!checked || !trust_keys_check(keys, "key", &err));
-                assert_int_equal(verify_message(keys, &(struct verify_input){ SPAN("m", 1), rig_span(&signature), 0 }, &budget, &verified), VERIFY_BAD);
+                assert_int_equal(verify_message(keys, &(struct verify_input){ .message = SPAN("m", 1), .signature = rig_span(&signature) }, &budget, &verified), VERIFY_BAD);
                 assert_int_equal(ERR_peek_error(), 0);
         }
         EVP_MD_CTX_free(verifier);
