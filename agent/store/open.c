@@ -38,8 +38,10 @@ bool store_open(const struct store_options *options, struct store **ret_store, s
         CLEANUP(store_close) struct store *store = store_new();
         struct index_found found = { 0 };
         struct store_report report = { 0 };
-        if (!root_open(store, options->root, err) || !index_open(store, &found, err))
+        if (!root_open(store, options->root, err) || !index_open(store, &found, err)) {
+                store->index.is_failed = true;            /* closing it is no orderly end */
                 return false;
+        }
         *err = (struct error){ 0 };               /* of attempts that were made good */
         secret_open(store);
 
@@ -50,7 +52,7 @@ bool store_open(const struct store_options *options, struct store **ret_store, s
                 is_good = index_discard(store, err) && index_open(store, &found, err) && recover(store, options, &found, &report, err);
         if (!is_good) {
                 if (err->code != ERROR_STORE_FULL) {
-                        store->index.is_failed = true;    /* it is no orderly end */
+                        store->index.is_failed = true;    /* nor is this */
                         return false;
                 }
                 LOG_WARN("store_recovery_incomplete", LOG_TEXT("detail", err->text));

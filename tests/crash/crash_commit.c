@@ -1,9 +1,11 @@
 /*
- * What is killed: one life of a store, crash_commit ROOT.
+ * What is killed: one life of a store, crash_commit ROOT; or, crash_commit ROOT settle, the look at its blobs in a start after crash_commit ROOT leave, which ends like a crash and
+ * leaves files that look other than they did.
  * How it goes: a fixed sequence; each thing that it was promised is one line on stdout, written at once; crash_check reads them.
  * How it fails: a step that fails (injected ENOSPC, EIO) says nothing, and the sequence goes on.
  * How it ends: killed somewhere, or with exit 0 at the end of the sequence.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -74,6 +76,36 @@ static bool release(struct store *store, const struct script_module *module, con
                store_unlink(store, &row->sha256, module->namespace, &identity, &err);
 }
 
+/* Both that are left: their bytes have to be read again. */
+static void touch_files(struct store *store, const struct store_module *first, const struct store_module *second)
+{
+        char path[2][600];
+        store_format_path(store, &first->sha256, path[0], sizeof path[0]);
+        store_format_path(store, &second->sha256, path[1], sizeof path[1]);
+        for (int i = 0; i < 2; i++)
+                utimensat(AT_FDCWD, path[i], NULL, 0);
+}
+
+/* Somebody asks for the first module while nobody has looked at it yet. */
+static int settle(const char *root)
+{
+        struct store *store = NULL;
+        struct store_report report;
+        struct store_identity identity;
+        struct error err = { 0 };
+        struct digest sha256;
+        CLEANUP(cleanup_free) char *bytes = memory_new(1, script[0].size);
+        script_fill(&script[0], 0, bytes, script[0].size);
+        digest_sha256(bytes, script[0].size, &sha256);
+        fault_arm("store.large", 1);
+        if (!store_open(&(struct store_options){ .root = root, .settles_later = true }, &store, &report, &err))
+                return 0;
+        if (!store_link(store, &sha256, script[0].namespace, &identity, &err) || !store_settle(store, NULL, &report, &err))
+                fprintf(stderr, "%s\n", err.text);
+        store_close(&store);
+        return 0;
+}
+
 int main(int count, char **words)
 {
         const struct script_module *a = &script[0], *b = &script[1], *c = &script[2];
@@ -83,7 +115,9 @@ int main(int count, char **words)
         struct store_identity identity;
         struct error err = { 0 };
         bool is_linked = false;
-        if (count != 2)
+        if (count == 3 && strcmp(words[2], "settle") == 0)
+                return settle(words[1]);
+        if (count != 2 && (count != 3 || strcmp(words[2], "leave") != 0))
                 return 2;
         if (!store_open(&(struct store_options){ .root = words[1] }, &store, &report, &err)) {
                 fprintf(stderr, "%s\n", err.text);
@@ -114,6 +148,10 @@ int main(int count, char **words)
                 say("leased", c->name);
         if (row_a.created_s && store_verify(store, &row_a.sha256, 0, NULL, &identity, &err))
                 say("verified", a->name);
+        if (count == 3) {
+                touch_files(store, &row_a, &row_c);
+                _exit(0);
+        }
         store_close(&store);
         say("closed", "store");
         return 0;
