@@ -96,24 +96,79 @@ static struct module_want *decode(const char *json)
         return want;
 }
 
-static void test_decide(void **state)
+static void check_rows(const struct catalog *catalog)
 {
-        (void)state;
-        struct catalog catalog;
-        fill(&catalog);
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
                 print_message("%s %s\n", rows[i].namespace, rows[i].json);
                 CLEANUP(module_want_unref) struct module_want *want = decode(rows[i].json);
                 struct digest mac = digest_of(rows[i].mac);
                 struct principal principal = { .kind = want->secret_name ? PRINCIPAL_SECRET : PRINCIPAL_NONE, .count = rows[i].mac != 0, .macs = &mac };
-                struct hit_question question = { .catalog = &catalog, .want = want, .principal = want->secret_name ? &principal : NULL, .namespace = rows[i].namespace };
+                struct hit_question question = { .catalog = catalog, .want = want, .principal = want->secret_name ? &principal : NULL, .namespace = rows[i].namespace };
                 struct hit hit;
                 hit_decide(&question, &hit);
                 assert_string_equal(hit_result_names[hit.result], hit_result_names[rows[i].result]);
                 assert_int_equal(hit.entry != NULL, rows[i].result != HIT_ABSENT);
         }
+}
+
+static void test_decide(void **state)
+{
+        (void)state;
+        struct catalog catalog;
+        fill(&catalog);
+        check_rows(&catalog);
         catalog_fini(&catalog);
 }
+
+/* Into an empty catalog, and over one that says the same of all: every answer is as before, nothing counts twice, and pointers stay valid. */
+static void test_move(void **state)
+{
+        (void)state;
+        for (int is_filled = 0; is_filled < 2; is_filled++) {
+                struct catalog from, to;
+                struct digest sha256 = digest_of(1);
+                size_t count, i = 0;
+                fill(&from);
+                struct { size_t grants, pins, entries, references, images; uint64_t bytes; } before = { from.grants, from.pins, map_get_count(from.entries), map_get_count(from.references),
+                                                                                                    map_get_count(from.images), from.bytes };
+                if (is_filled)
+                        fill(&to);
+                else
+                        catalog_init(&to);
+                struct entry *entry = catalog_find_entry(&from, &sha256), *order[16];
+                struct lease *lease = catalog_put_lease(&from, entry, "team-a", "lease", 7);
+                for (struct entry *at = (is_filled ? &to : &from)->oldest; at; at = at->newer)
+                        order[i++] = at;
+                for (size_t j = 0; j < i; j++)
+                        order[j] = catalog_find_entry(&from, &order[j]->sha256);
+                catalog_use(&from, entry, entry->last_used_s + 100);
+                catalog_move(&from, &to);
+                check_rows(&to);
+                assert_ptr_equal(catalog_find_entry(&to, &sha256), entry);
+                assert_ptr_equal(catalog_find_lease_id(&to, "lease"), lease);
+                assert_true(to.grants == before.grants && to.pins == before.pins && to.bytes == before.bytes);
+                assert_true(map_get_count(to.entries) == before.entries && map_get_count(to.references) == before.references && map_get_count(to.images) == before.images);
+                catalog_get_sorted(&to, &count);
+                assert_int_equal(count, before.entries);
+                /* Used since: the newest. The others stand as they stood. */
+                assert_ptr_equal(to.newest, entry);
+                i = 0;
+                for (struct entry *at = to.oldest; at && at != entry; at = at->newer, i++) {
+                        i += order[i] == entry;
+                        assert_ptr_equal(at, order[i]);
+                }
+                assert_null(from.oldest);
+                assert_int_equal(map_get_count(from.entries) + map_get_count(from.references) + from.grants + from.bytes, 0);
+                while (to.oldest) {
+                        entry = to.oldest;
+                        catalog_remove_entry(&to, &entry);
+                }
+                assert_int_equal(map_get_count(to.images) + map_get_count(to.references) + map_get_count(to.leases) + to.grants + to.bytes + to.pins, 0);
+                catalog_fini(&from);
+                catalog_fini(&to);
+        }
+}
+
 
 static void test_never_back_in_time(void **state)
 {
@@ -219,7 +274,7 @@ static void test_grant_names(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_decide), cmocka_unit_test(test_never_back_in_time), cmocka_unit_test(test_letting_go), cmocka_unit_test(test_grants_are_bounded),
+                cmocka_unit_test(test_decide), cmocka_unit_test(test_move), cmocka_unit_test(test_never_back_in_time), cmocka_unit_test(test_letting_go), cmocka_unit_test(test_grants_are_bounded),
                 cmocka_unit_test(test_grant_names), cmocka_unit_test(test_refusals),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
