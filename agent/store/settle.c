@@ -232,9 +232,10 @@ static bool rows_drop_lost(struct census *census, struct error *err)
         return true;
 }
 
-static bool census_run(struct census *census, struct error *err)
+static bool census_take(struct census *census, struct error *err)
 {
         const struct store_visitor visitor = { .arg = census, .module = census_add, .cancel = census->cancel };
+        census->count = census->found_count = 0;
         return store_load_all(census->store, &visitor, err) && blobs_check(census, err) && found_flush(census, err) && rows_drop_lost(census, err);
 }
 
@@ -242,17 +243,15 @@ bool store_settle(struct store *store, struct cancel *cancel, struct store_repor
 {
         struct store_report report = { 0 };
         struct census census = { .store = store, .report = &report, .cancel = cancel };
-        if (!atomic_load(&store->is_unsettled)) {
-                *ret_report = report;
-                return true;
+        bool is_good = !atomic_load(&store->is_unsettled);
+        if (!is_good) {
+                census.found = memory_new(FOUND_BATCH, sizeof *census.found);
+                *err = (struct error){ 0 };
+                is_good = census_take(&census, err) || (err->code == ERROR_STORE_FULL && reserve_release(store) && census_take(&census, err));
+                free(census.rows);
+                free(census.found);
+                atomic_store(&store->is_unsettled, !is_good);
         }
-        census.found = memory_new(FOUND_BATCH, sizeof *census.found);
-        *err = (struct error){ 0 };
-        bool is_good = census_run(&census, err);
-        free(census.rows);
-        free(census.found);
-        if (is_good)
-                atomic_store(&store->is_unsettled, false);
         *ret_report = report;
         return is_good;
 }

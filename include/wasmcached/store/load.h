@@ -12,7 +12,7 @@ struct store_module; struct store_image; struct store_reference; struct store_gr
 bool store_is_large(const struct store *store);
 /* After an unclean end: every blob is compared with its row, what differs or has none is hashed. Others may use the store meanwhile: what nobody has looked at yet does not look
    as its row says either, and is hashed before it is handed out. Does nothing when store_open() did it. Until it returned true the end of the store is no clean one.
-   ERROR_BUSY: cancelled. ERROR_STORE_FULL: the disk is; the next start does the rest. */
+   ERROR_BUSY: cancelled. ERROR_STORE_FULL: the disk is; the next start does the rest. ret_report says in any case what was done. */
 bool store_settle(struct store *store, struct cancel *cancel, struct store_report *ret_report, struct error *err);
 
 /* A connection of its own, for one thread at a time: reads a state of the index while others write. */
