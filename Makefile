@@ -198,14 +198,14 @@ $(B)/libtrust.a: $(TRUST_OBJ)
 $(B)/trust/%: $(B)/tests/unit/%.o $(B)/libtrust.a $(B)/libbase.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $^ $(ALL_LDFLAGS) -lcmocka $(TRUST_LIBS)
-trust-objects: $(TRUST_BIN) $(TRUST_OBJ) $(B)/libbase.a
+trust-objects: $(TRUST_BIN) $(TRUST_OBJ) $(B)/libbase.a $(B)/agent/module/seal.o $(B)/tests/unit/test_module_seal.o
 trust-covered: $(TRUST_BIN)
 	$(Q)rm -f $(B)/agent/trust/*.gcda
 	$(Q)$(RUN) $(B) $(TRUST_BIN)
 	$(Q)tests/coverage $(B) --least 95 90 trust
 coverage-trust:                 ## line and branch coverage of trust by its unit tests; fails below 95 % and 90 %
 	$(Q)$(MAKE) --no-print-directory VARIANT=coverage trust-covered
-mutation:                       ## takes away each check of trust, one at a time: some unit test must fail for each (F=name filters files)
+mutation:                       ## takes away each check of trust and its seals, one at a time: some unit test must fail for each (F=name filters files)
 	$(Q)$(MAKE) --no-print-directory VARIANT=test trust-objects
 	$(Q)$(MAKE) --no-print-directory VARIANT=asan trust-objects
 	$(Q)tests/mutation/run '$(CC)' '-D_GNU_SOURCE -Iinclude $(PKG_CFLAGS) -std=gnu17 -DWASMCACHED_FAULTS' '$(TRUST_LIBS)' $(F)

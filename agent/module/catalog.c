@@ -178,6 +178,7 @@ struct image *catalog_put_image(struct catalog *catalog, const struct store_imag
                 image_detach(image);
                 image_drop_digests(image);
         }
+        image->is_led &= image->entry == entry;
         image->entry = entry;
         image->next = entry->images;
         entry->images = image;

@@ -46,6 +46,7 @@ struct image {
         struct digest manifest;
         const struct digest *top, *layer;         /* `manifest` and the module's where they are the same, else copies */
         const char *media_type, *layer_type;      /* interned */
+        bool is_led;                              /* that the manifest leads to this module was seen, or shown by a seal, in the life of this process; a row alone is no proof */
 };
 
 struct known_reference {

@@ -268,7 +268,8 @@ struct demands *demands_of(const struct trust_setup *trust, struct module_want *
 
 /* ---- verdicts ---- */
 
-enum { NAME_BYTES = 1 + DIGEST_BYTES_MAX + DIGEST_SHA256_BYTES };
+enum { NAME_BYTES = 1 + DIGEST_BYTES_MAX + 2 * DIGEST_SHA256_BYTES };
+struct about { enum proof_scope scope; const struct digest *target, *module; };
 struct verdicts { struct map *map, *targets; };    /* targets: the latest about each, those before it by `next` */
 
 static void verdict_free(void *value)
@@ -310,11 +311,12 @@ size_t verdicts_get_count(const struct verdicts *verdicts)
         return map_get_count(verdicts->map);
 }
 
-static void name_make(enum proof_scope scope, const struct digest *target, const struct digest *demand, uint8_t ret_name[NAME_BYTES])
+static void name_make(const struct about *about, const struct digest *demand, uint8_t ret_name[NAME_BYTES])
 {
-        ret_name[0] = (uint8_t)scope;
-        memcpy(ret_name + 1, target->bytes, DIGEST_BYTES_MAX);
-        memcpy(ret_name + 1 + DIGEST_BYTES_MAX, demand->bytes, DIGEST_SHA256_BYTES);
+        ret_name[0] = (uint8_t)about->scope;
+        memcpy(ret_name + 1, about->target->bytes, DIGEST_BYTES_MAX);
+        memcpy(ret_name + 1 + DIGEST_BYTES_MAX, about->module->bytes, DIGEST_SHA256_BYTES);
+        memcpy(ret_name + 1 + DIGEST_BYTES_MAX + DIGEST_SHA256_BYTES, demand->bytes, DIGEST_SHA256_BYTES);
 }
 
 static void target_unlink(struct verdicts *verdicts, const struct verdict *verdict)
@@ -340,7 +342,7 @@ void verdict_put(struct verdicts *verdicts, struct verdict *given)
         *verdict = *given;
         given->where = given->annotations = NULL;
         hex_format(verdict->fingerprint.bytes, DIGEST_SHA256_BYTES, verdict->fingerprint_hex);
-        name_make(verdict->scope, &verdict->target, &verdict->demand, name);
+        name_make(&(struct about){ verdict->scope, &verdict->target, &verdict->module }, &verdict->demand, name);
         const struct verdict *old = map_get(verdicts->map, name, sizeof name);
         if (old)
                 target_unlink(verdicts, old);
@@ -349,25 +351,28 @@ void verdict_put(struct verdicts *verdicts, struct verdict *given)
         map_put(verdicts->map, name, sizeof name, verdict);
 }
 
-const struct verdict *verdict_find(const struct verdicts *verdicts, enum proof_scope scope, const struct digest *target, const struct demand *demand)
+static const struct verdict *verdict_find(const struct verdicts *verdicts, const struct about *about, const struct demand *demand)
 {
         uint8_t name[NAME_BYTES];
-        if (!digest_is_set(target))
+        if (!digest_is_set(about->target))
                 return NULL;
-        name_make(scope, target, &demand->id, name);
+        name_make(about, &demand->id, name);
         return map_get(verdicts->map, name, sizeof name);
 }
 
-const struct verdict *verdicts_get_latest(const struct verdicts *verdicts, const struct digest *target)
+const struct verdict *verdicts_get_latest(const struct verdicts *verdicts, const struct digest *target, const struct digest *module)
 {
         const struct verdict *verdict = digest_is_set(target) ? map_get(verdicts->targets, target->bytes, DIGEST_BYTES_MAX) : NULL;
-        return verdict && digest_equal(&verdict->target, target) ? verdict : NULL;
+        while (verdict && !(digest_equal(&verdict->target, target) && digest_equal(&verdict->module, module)))
+                verdict = verdict->next;
+        return verdict;
 }
 
-void verdicts_visit(const struct verdicts *verdicts, const struct digest *target, void (*each)(void *arg, const struct verdict *verdict), void *arg)
+void verdicts_visit(const struct verdicts *verdicts, const struct digest *target, const struct digest *module, void (*each)(void *arg, const struct verdict *verdict), void *arg)
 {
-        for (const struct verdict *verdict = verdicts_get_latest(verdicts, target); verdict; verdict = verdict->next)
-                each(arg, verdict);
+        for (const struct verdict *verdict = verdicts_get_latest(verdicts, target, module); verdict; verdict = verdict->next)
+                if (digest_equal(&verdict->module, module))
+                        each(arg, verdict);
 }
 
 const struct verdict *demand_find_verdict(const struct verdicts *verdicts, const struct demand *demand, const struct proof_targets *targets)
@@ -375,15 +380,15 @@ const struct verdict *demand_find_verdict(const struct verdicts *verdicts, const
         const struct verdict *verdict = NULL;
         if (targets->is_image) {
                 if (targets->top)
-                        verdict = verdict_find(verdicts, PROOF_OF_MANIFEST, targets->top, demand);
+                        verdict = verdict_find(verdicts, &(struct about){ PROOF_OF_MANIFEST, targets->top, targets->module }, demand);
                 if (trust_policy_get_options(demand->policy)->requires_top_level && targets->top && !digest_equal(targets->top, targets->manifest))
                         return verdict;
                 if (!verdict)
-                        verdict = verdict_find(verdicts, PROOF_OF_MANIFEST, targets->manifest, demand);
+                        verdict = verdict_find(verdicts, &(struct about){ PROOF_OF_MANIFEST, targets->manifest, targets->module }, demand);
         } else {
-                verdict = verdict_find(verdicts, PROOF_OF_FILE, targets->module, demand);
+                verdict = verdict_find(verdicts, &(struct about){ PROOF_OF_FILE, targets->module, targets->module }, demand);
         }
-        return verdict ? verdict : verdict_find(verdicts, PROOF_OF_MODULE, targets->module, demand);
+        return verdict ? verdict : verdict_find(verdicts, &(struct about){ PROOF_OF_MODULE, targets->module, targets->module }, demand);
 }
 
 bool demands_are_met(const struct verdicts *verdicts, const struct demands *demands, const struct proof_targets *targets, const struct verdict **ret_first)

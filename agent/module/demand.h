@@ -37,6 +37,7 @@ struct verdict {
         int64_t logged_s, proved_s;
         enum proof_scope scope;
         struct digest target, demand;
+        struct digest module;                     /* what a manifest was shown to lead to: of another module it says nothing. Of a file or module it is the target */
 };
 struct verdicts;
 struct verdicts *verdicts_new(void) __attribute__((returns_nonnull));
@@ -45,10 +46,9 @@ void verdicts_clear(struct verdicts *verdicts);
 size_t verdicts_get_count(const struct verdicts *verdicts);
 /* Takes where and annotations of `verdict`; replaces. */
 void verdict_put(struct verdicts *verdicts, struct verdict *verdict);
-const struct verdict *verdict_find(const struct verdicts *verdicts, enum proof_scope scope, const struct digest *target, const struct demand *demand);
-/* The latest about this target under whatever demand, NULL if there is none, for listings; or every one, for inspect. */
-const struct verdict *verdicts_get_latest(const struct verdicts *verdicts, const struct digest *target);
-void verdicts_visit(const struct verdicts *verdicts, const struct digest *target, void (*each)(void *arg, const struct verdict *verdict), void *arg);
+/* The latest about this target and module under whatever demand, NULL if there is none, for listings; or every one, for inspect. */
+const struct verdict *verdicts_get_latest(const struct verdicts *verdicts, const struct digest *target, const struct digest *module);
+void verdicts_visit(const struct verdicts *verdicts, const struct digest *target, const struct digest *module, void (*each)(void *arg, const struct verdict *verdict), void *arg);
 
 /* What a request would get. */
 struct proof_targets { const struct digest *top, *manifest, *module; bool is_image; };

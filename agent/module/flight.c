@@ -131,19 +131,6 @@ static void flight_end(struct flight *flight)
         modules_check_closed(modules);
 }
 
-static void tell_refused(struct flight *flight, const struct error *err)
-{
-        const struct module_want *want = flight->pull.want;
-        char digest[DIGEST_TEXT_BYTES] = "";
-        if (digest_is_set(&flight->pull.manifest_digest))
-                digest_format(&flight->pull.manifest_digest, digest);
-        flight->modules->stats.pulls_failed++;
-        LOG_WARN("refused", LOG_TEXT("url", want->name), LOG_TEXT("namespace", flight->namespace), LOG_TEXT("code", error_get_row(err->code)->name),
-                LOG_TEXT("detail", err->text));
-        event_tell(flight->modules, "refused", &(struct module_event){ .url = want->name, .namespace = flight->namespace, .digest = *digest ? digest : NULL,
-                   .code = error_get_row(err->code)->name, .detail = err->text });
-}
-
 /* The source has refused this secret now: what it was granted before does not count any more. */
 static void revoke(struct flight *flight)
 {
@@ -166,7 +153,7 @@ static void flight_fail(struct flight *flight, const struct error *failed)
         flight_forget_key(flight);
         verdicts_take(modules, &flight->pull);    /* what was proved is proved, whatever failed */
         if (!flight->is_cancelled) {
-                tell_refused(flight, &err);
+                flight_tell_refused(flight, &err);
                 refusal_add(modules, flight->key, flight->key_bytes, flight->pull.want->name, &err);
                 host_note(modules, flight->pull.want, &err);
                 if (err.code == ERROR_UNAUTHORIZED)
@@ -255,6 +242,8 @@ static void flight_succeed(struct flight *flight, struct entry *entry, struct im
                 host_note(modules, flight->pull.want, NULL);
         flight_forget_key(flight);
         verdicts_take(modules, &flight->pull);
+        if (image && image->entry == entry && digest_equal(&image->manifest, &flight->pull.manifest_digest) && digest_equal(&flight->pull.leads_to, &entry->sha256))
+                image->is_led = true;
         tell_pulled(flight, entry);
         flight_hold(flight, entry);
         waiters_take(&flight->waiting, &waiting);
@@ -386,6 +375,7 @@ static void flight_restart(struct flight *flight)
 {
         struct pull *pull = &flight->pull;
         pull->known_top = pull->known_manifest = pull->known_module = (struct digest){ 0 };
+        pull->leads_to = (struct digest){ 0 };
         pull->is_proof = false;
         free(TAKE(pull->known_etag));
         free(TAKE(pull->etag));
@@ -401,6 +391,10 @@ static void flight_resolved(struct flight *flight)
         if (image && (!digest_equal(&image->manifest, &pull->manifest_digest) ||
                       !grant_is_shown(pull->want, image, catalog_find_reference(&modules->catalog, pull->want->name))))
                 entry = NULL;
+        if (entry && image && image->is_led && pull->outcome == PULL_RESOLVED)
+                pull->leads_to = entry->sha256;
+        if (entry && !lead_is_to(pull, &entry->sha256))
+                entry = NULL;                     /* a row says so, and nothing else */
         if (pull->outcome == PULL_UNCHANGED && pull->want->kind != WANT_OCI)
                 entry = catalog_find_entry(&modules->catalog, &pull->module);
 

@@ -94,11 +94,11 @@ static void put_signatures(const struct modules *modules, struct json_writer *wr
 {
         json_open_list(writer, "signatures");
         for (const struct image *image = entry->images; image; image = image->next) {
-                verdicts_visit(modules->verdicts, &image->manifest, put_signature, writer);
+                verdicts_visit(modules->verdicts, &image->manifest, &entry->sha256, put_signature, writer);
                 if (!digest_equal(image->top, &image->manifest))
-                        verdicts_visit(modules->verdicts, image->top, put_signature, writer);
+                        verdicts_visit(modules->verdicts, image->top, &entry->sha256, put_signature, writer);
         }
-        verdicts_visit(modules->verdicts, &entry->sha256, put_signature, writer);
+        verdicts_visit(modules->verdicts, &entry->sha256, &entry->sha256, put_signature, writer);
         json_close_list(writer);
 }
 

@@ -73,8 +73,8 @@ static bool reference_is_visible(const struct module_caller *caller, const struc
 
 static const struct verdict *image_find_verdict(const struct modules *modules, const struct image *image)
 {
-        const struct verdict *verdict = verdicts_get_latest(modules->verdicts, image->top);
-        return verdict ? verdict : verdicts_get_latest(modules->verdicts, &image->manifest);
+        const struct verdict *verdict = verdicts_get_latest(modules->verdicts, image->top, &image->entry->sha256);
+        return verdict ? verdict : verdicts_get_latest(modules->verdicts, &image->manifest, &image->entry->sha256);
 }
 
 /* Which signature admitted it, under whatever key: of the image that the caller may have, or of the module itself; an operator sees those of all images. */
@@ -83,7 +83,7 @@ static const struct verdict *verdict_find_visible(const struct modules *modules,
         const struct verdict *verdict = image ? image_find_verdict(modules, image) : NULL;
         for (image = shows_everything(caller) ? entry->images : NULL; image && !verdict; image = image->next)
                 verdict = image_find_verdict(modules, image);
-        return verdict ? verdict : verdicts_get_latest(modules->verdicts, &entry->sha256);
+        return verdict ? verdict : verdicts_get_latest(modules->verdicts, &entry->sha256, &entry->sha256);
 }
 
 static void show(const struct modules *modules, const struct module_caller *caller, const struct entry *entry,

@@ -126,6 +126,7 @@ void slot_give_back(struct flight *flight);
 void flights_start(struct modules *modules);
 void flights_progress(struct modules *modules);
 void flights_cancel(struct modules *modules);
+void flight_tell_refused(struct flight *flight, const struct error *err);   /* log, event, number */
 struct error refusal_get_error(const struct refusal *refusal);             /* with the seconds that are left */
 struct refusal *refusal_find(struct modules *modules, const struct ask *ask, const struct hit *hit);        /* NULL = may be tried */
 void refusal_add(struct modules *modules, const char *key, size_t key_bytes, const char *name, const struct error *err);

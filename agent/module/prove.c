@@ -41,10 +41,11 @@ static void proving_reset(struct proving *proving)
                 proving->failures[i] = TRUST_FAILURE_NONE;
         }
         founds_fini(&proving->founds);
-        buffer_fini(&proving->box);
+        proving->noted = (struct trust_content){ 0 };
+        proving->box_count = 0;
         buffer_fini(&proving->looked);
         proving->unreachable = (struct error){ 0 };
-        proving->has_tried_stored = proving->has_news = proving->is_module_judged = false;
+        proving->has_tried_stored = proving->has_news = proving->is_module_judged = proving->has_noted = false;
 }
 
 void proving_free(struct proving **proving_pointer)
@@ -130,18 +131,24 @@ static void judge_manifests(struct pull *pull)
 
 static void stored_found(void *arg, const struct store_evidence *row)
 {
-        struct proving *proving = ((struct pull *)arg)->proving;
+        struct pull *pull = arg;
         if (box_is_row(row))
-                box_set(proving, row->body, row->body_bytes);
+                box_add_row(pull, row);
         else
-                founds_add_row(&proving->founds, row);
+                founds_add_row(&pull->proving->founds, row);
+}
+
+static void stored_image_found(void *arg, const struct store_image *row)
+{
+        lead_add_image(arg, row);
 }
 
 /* Evidence that cannot be read is evidence that is not there: the source is asked. */
 static void load_stored(struct pull *pull, const struct digest *target)
 {
         struct error err = { 0 };
-        if (digest_is_set(target) && !store_load_evidence(pull->store, target, stored_found, NULL, pull, &err))
+        struct store_evidence_visitor visitor = { .arg = pull, .evidence = stored_found, .image = stored_image_found };
+        if (digest_is_set(target) && !store_load_targets(pull->store, target, 1, &visitor, &err))
                 LOG_WARN("evidence not readable", LOG_TEXT("url", pull->want->name), LOG_TEXT("detail", err.text));
 }
 
@@ -251,47 +258,43 @@ bool prove_keys(struct pull *pull, struct error *err)
         return true;
 }
 
-/* As the url delivered it: packed, where such a body was kept and is of this module, or the module itself. */
-static void judge_files(struct pull *pull, const struct mapped *module)
+/* Signatures of what is known count if it is shown to which module they lead; of what was just resolved, the layer will be fetched where that is not. */
+static void judge_image(struct pull *pull)
 {
-        struct proving *proving = pull->proving;
-        struct trust_target file = { .kind = TRUST_TARGET_FILE, .digest = pull->module, .bytes = module->bytes, .size_bytes = module->size_bytes };
-        if (!proving_is_done(proving) && box_is_of_module(pull)) {
-                struct trust_target box = file;
-                box.bytes = proving->box.data;
-                box.size_bytes = proving->box.used;
-                proving_judge(pull, PROOF_OF_FILE, &box, &pull->module);
-                for (size_t i = 0; i < proving->founds.count; i++)
-                        proving->founds.items[i].judged = FOUND_NEW;       /* about other bytes */
-        }
-        if (!proving_is_done(proving))
-                proving_judge(pull, PROOF_OF_FILE, &file, &pull->module);
+        pull->leads_to = (struct digest){ 0 };
+        load_stored(pull, &pull->top);
+        if (!digest_equal(&pull->top, &pull->manifest_digest))
+                load_stored(pull, &pull->manifest_digest);
+        pull->is_unled = !digest_is_set(&pull->leads_to) && pull->outcome != PULL_RESOLVED;
+        if (!pull->is_unled)
+                judge_manifests(pull);
 }
 
 static bool judge_stored(struct pull *pull)
 {
         struct proving *proving = pull->proving;
-        if (pull->want->kind == WANT_OCI && digest_is_set(&pull->manifest_digest)) {
-                load_stored(pull, &pull->top);
-                if (!digest_equal(&pull->top, &pull->manifest_digest))
-                        load_stored(pull, &pull->manifest_digest);
-                judge_manifests(pull);
-        }
+        if (pull->want->kind == WANT_OCI && digest_is_set(&pull->manifest_digest))
+                judge_image(pull);
         if (proving_is_done(proving) || !digest_is_set(&pull->module))
                 return proving_is_done(proving);
 
         /* By the bytes in the store: signatures within the module, and those beside a url whose body it was. */
         bool is_url = pull->want->kind != WANT_OCI;
         size_t before = proving->founds.count;
-        if (is_url)
+        if (is_url) {
                 load_stored(pull, &pull->module);
+                box_judge(pull);
+        }
         CLEANUP(mapped_fini) struct mapped module = { 0 };
         struct error err;
+        if (proving_is_done(proving))
+                return true;
         if ((!module_may_prove(pull) && proving->founds.count == before) || !map_module(pull, &module, &err))
                 return false;
         judge_within(pull, &module);
-        if (is_url)
-                judge_files(pull, &module);
+        struct trust_target file = { .kind = TRUST_TARGET_FILE, .digest = pull->module, .bytes = module.bytes, .size_bytes = module.size_bytes };
+        if (is_url && !proving_is_done(proving))
+                proving_judge(pull, PROOF_OF_FILE, &file, &pull->module);
         return proving_is_done(proving);
 }
 
@@ -352,12 +355,13 @@ bool prove_image(struct pull *pull, struct error *err)
         return pull->outcome != PULL_UNCHANGED || prove_module(pull, err);
 }
 
-struct body { struct mapped mapped; };
+struct body { struct mapped mapped; bool is_module; };
 
 static void judge_body(struct pull *pull, void *arg)
 {
         const struct body *body = arg;
-        struct trust_target file = { .kind = TRUST_TARGET_FILE, .digest = pull->module, .bytes = body->mapped.bytes, .size_bytes = body->mapped.size_bytes };
+        struct trust_target file = { .kind = TRUST_TARGET_FILE, .digest = pull->module, .bytes = body->mapped.bytes, .size_bytes = body->mapped.size_bytes,
+                                     .noted = body->is_module ? NULL : &pull->proving->noted };
         proving_judge(pull, PROOF_OF_FILE, &file, &pull->module);
 }
 
@@ -365,7 +369,7 @@ bool prove_body(struct pull *pull, bool is_module, struct error *err)
 {
         if (!pull->demands)
                 return true;
-        struct body body = { 0 };
+        struct body body = { .is_module = is_module };
         proving_begin(pull);
         struct proving *proving = pull->proving;
         proving_reset(proving);                   /* what was judged before was about other bytes, or did not do */
@@ -377,8 +381,9 @@ bool prove_body(struct pull *pull, bool is_module, struct error *err)
                 judge_within(pull, &mapped);
         if (!proving_is_done(proving))
                 prove_look_sidecars(pull, judge_body, &body);
-        if (!is_module && proving->proof_count > 0)
-                box_set(proving, mapped.bytes, mapped.size_bytes);
+        proving->has_noted = !is_module && proving->proof_count > 0;
+        if (proving->has_noted)
+                trust_content_fill(&proving->noted, mapped.bytes, mapped.size_bytes);
         if (proving_is_done(proving) || (!is_module && module_may_prove(pull)))
                 return true;
         return proving_refuse(pull, err);
@@ -407,7 +412,7 @@ bool prove_module(struct pull *pull, struct error *err)
         for (size_t i = 0; i < proving->proof_count; i++)
                 if (proving->proofs[i].scope == PROOF_OF_FILE && digest_equal(&proving->proofs[i].target, &proving->body))
                         proving->proofs[i].target = pull->module;
-        for (size_t i = 0; proving->box.used > 0 && i < proving->founds.count; i++)
+        for (size_t i = 0; proving->has_noted && i < proving->founds.count; i++)
                 if (digest_equal(&proving->founds.items[i].target, &proving->body))
                         proving->founds.items[i].target = pull->module;
         if (proving_is_done(proving))
@@ -477,8 +482,9 @@ bool prove_save(struct pull *pull, struct error *err)
                 };
         }
         size_t signature_count = count;
-        if (proving->box.used > 0 && proof_count > 0)
-                box_format_row(pull, &rows[count++]);
+        CLEANUP(buffer_fini) struct buffer body = { 0 };
+        if (proving->has_noted && proof_count > 0)
+                box_format_row(pull, &body, &rows[count++]);
         bool done = store_save_evidence(pull->store, rows, count, proofs, proof_count, err);
         for (size_t i = 0; i < signature_count; i++)
                 free((void *)(uintptr_t)rows[i].extra);
@@ -526,8 +532,9 @@ bool proving_refuse(struct pull *pull, struct error *err)
                 return refuse(err, ERROR_BUSY, "%s: the look-up of signatures was cancelled", pull->want->name);
         if (proving->unreachable.code != ERROR_NONE) {
                 proving_tally(proving, NULL, TRUST_FORMS, 1 + TRUST_UNREACHABLE);
-                refuse(err, ERROR_SIGNATURE_UNREACHABLE, "%s: %s: signatures could not be looked up: %s; nothing is handed out unverified (key %s%s)", what,
-                       trust_reason_names[TRUST_UNREACHABLE], proving->unreachable.text, keys, asker);
+                refuse(err, ERROR_SIGNATURE_UNREACHABLE, "%s: %s: %s: %s; nothing is handed out unverified (key %s%s)", what, trust_reason_names[TRUST_UNREACHABLE],
+                       pull->is_unled ? "nothing shows that it is what was signed, and its source could not be asked for it again" : "signatures could not be looked up",
+                       proving->unreachable.text, keys, asker);
                 err->retry_after_s = proving->unreachable.retry_after_s;
                 return false;
         }

@@ -5,7 +5,7 @@
 #pragma once
 #include "pull.h"
 
-enum { PROVE_LOOK_MS = 15000, PROVE_CANDIDATES_MAX = 32, PROVE_BODY_MAX_BYTES = 1 << 20 };
+enum { BOXES_MAX = 8, PROVE_LOOK_MS = 15000, PROVE_CANDIDATES_MAX = 32, PROVE_BODY_MAX_BYTES = 1 << 20 };
 
 /* One signature object that was found or stored. */
 struct found {
@@ -42,7 +42,8 @@ struct proving {
         bool has_tried_stored, has_news;          /* news: evidence that the store has not */
         bool is_over_limit;
         struct digest judged_module; bool is_module_judged;
-        struct buffer box;                        /* a packed body whose signatures were found, as delivered; empty = none, or too large to keep */
+        struct trust_content noted; bool has_noted;       /* of a packed body whose signatures were good */
+        struct trust_content boxes[BOXES_MAX]; size_t box_count;   /* stored: of packed bodies that gave pull->module */
         struct digest body;                       /* of a url, as delivered: what lies beside it is about that */
         unsigned tallies[MODULE_PROOFS][MODULE_PROOF_REASONS];
 };
@@ -66,11 +67,13 @@ bool prove_body(struct pull *pull, bool is_module, struct error *err);     /* ht
 bool prove_module(struct pull *pull, struct error *err);           /* the end: what is still open is judged on the module, or refused */
 bool prove_save(struct pull *pull, struct error *err);             /* evidence and proofs into the store */
 void prove_refuse_unreachable(struct pull *pull, const struct error *was, struct error *err);      /* the source of what is here cannot be asked for its signatures */
-/* prove_box.c: packed bodies as evidence, so that what was signed as delivered can be judged again. */
+/* prove_box.c: what leads from that which is signed to the module, sealed. */
 bool box_is_row(const struct store_evidence *row);
-void box_set(struct proving *proving, const void *bytes, size_t size_bytes);
-void box_format_row(const struct pull *pull, struct store_evidence *ret_row);      /* borrowed from the pull */
-bool box_is_of_module(struct pull *pull);                          /* unpacked, it gives pull->module */
+void box_add_row(struct pull *pull, const struct store_evidence *row);
+void box_judge(struct pull *pull);                                 /* what lies beside a url, by what was noted of the bodies that gave pull->module */
+void box_format_row(const struct pull *pull, struct buffer *body, struct store_evidence *ret_row);         /* borrowed from pull and body */
+void lead_add_image(struct pull *pull, const struct store_image *row);     /* a row about top or manifest: sets pull->leads_to where its seal is good */
+void lead_check_known(struct pull *pull);                          /* forgets what is known of an image if neither signatures nor a seal lead to it: it is asked for anew */
 /* prove_oci.c, prove_url.c: look-ups; what they find is in proving->founds, what they cannot see in ->looked and ->unreachable. */
 int64_t prove_look_deadline(const struct pull *pull);              /* for all look-ups of one pull together */
 bool prove_look_oci(struct pull *pull, bool (*arrived)(struct pull *pull));        /* arrived() judges after each place; true ends the search */

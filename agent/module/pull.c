@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "prove.h"
+#include "seal.h"
 
 const char *pull_get_coordinate(const struct pull *pull)
 {
@@ -55,6 +56,8 @@ static bool pull_commit(struct pull *pull, struct error *err)
         if (!prove_module(pull, err))
                 return false;
         pull_get_rows(pull, &rows);
+        if (digest_is_set(&pull->leads_to) && digest_equal(&pull->leads_to, &pull->module))
+                seal_image(store_get_seal_key(pull->store), &rows.image);
         struct store_commit commit = {
                 .writer = pull->writer,
                 .image = pull->wants_image_row ? &rows.image : NULL,
@@ -120,6 +123,7 @@ void pull_run(struct job *job)
                 pull->outcome = prove_stored(pull) ? PULL_UNCHANGED : PULL_UNPROVED;
                 return;
         case PULL_RESOLVE:
+                lead_check_known(pull);
                 done = pull_oci_resolve(pull, &pull->err) && prove_image(pull, &pull->err);
                 break;
         case PULL_DOWNLOAD:

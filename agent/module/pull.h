@@ -90,6 +90,8 @@ struct pull {
         struct endpoint signatures;               /* where signatures of all images lie, if not beside them; url NULL until asked */
         struct error trouble;                     /* of a credential provider */
         struct digest top, manifest_digest;
+        struct digest leads_to;                   /* the module that they were seen to lead to, by this pull or, under a good seal, by one before; unset = nothing shows it */
+        bool is_unled;                            /* nothing shows it of what was known: the source has to give it again */
         struct manifest manifest;
         char *document, *media_type, *layer_type;
         const struct descriptor *layer; enum layer_form form;
@@ -130,4 +132,6 @@ bool pull_http_download(struct pull *pull, struct error *err);
 bool pull_file_download(struct pull *pull, struct error *err);
 /* What a body holds, unboxed, into pull->writer; digest and size set, the pin compared. */
 bool pull_unpack_body(struct pull *pull, struct error *err);
+/* Loop: was it shown that what was found and proved is this module? True where nothing is demanded. */
+bool lead_is_to(const struct pull *pull, const struct digest *module);
 bool pull_open_writer(struct pull *pull, uint64_t limit, uint64_t hint, enum digest_algorithm algorithm, struct blob_writer **ret_writer, struct error *err);

@@ -190,6 +190,8 @@ static bool resolve_at(struct pull *pull, const struct registry_call *call, enum
                 return false;
         *ret_reach = REACH_TOP;
         pull->top = fetched.digest;
+        pull->leads_to = (struct digest){ 0 };
+        pull->is_unled = false;
         if (!take_manifest(pull, &fetched, err) || !walk_index(pull, call, err))
                 return false;
         *ret_reach = REACH_CHILD;
@@ -408,6 +410,7 @@ bool pull_oci_download(struct pull *pull, struct error *err)
         if (pull->form != LAYER_WASM && !unbox(pull, err))
                 return false;
         pull->stage_us[STAGE_UNPACK] += clock_get_us() - started_us;
+        pull->leads_to = pull->module;
         pull->outcome = PULL_STORED;
         return true;
 }

@@ -114,3 +114,16 @@ void refusals_sweep(struct modules *modules, int64_t now_ms)
                         map_remove(modules->refusals, key, key_bytes);
         }
 }
+
+void flight_tell_refused(struct flight *flight, const struct error *err)
+{
+        const struct module_want *want = flight->pull.want;
+        char digest[DIGEST_TEXT_BYTES] = "";
+        if (digest_is_set(&flight->pull.manifest_digest))
+                digest_format(&flight->pull.manifest_digest, digest);
+        flight->modules->stats.pulls_failed++;
+        LOG_WARN("refused", LOG_TEXT("url", want->name), LOG_TEXT("namespace", flight->namespace), LOG_TEXT("code", error_get_row(err->code)->name),
+                LOG_TEXT("detail", err->text));
+        event_tell(flight->modules, "refused", &(struct module_event){ .url = want->name, .namespace = flight->namespace, .digest = *digest ? digest : NULL,
+                   .code = error_get_row(err->code)->name, .detail = err->text });
+}

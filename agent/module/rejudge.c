@@ -1,6 +1,7 @@
 /*
  * How it goes: a start and a reload forget all verdicts. What the node's rules demand, and what a key that is asked with for the first time would meet, is judged again from
- *              stored evidence in rounds: the loop lists digests, a worker reads a batch and judges only what a stored proof names, the loop keeps what is good.
+ *              stored evidence in rounds: the loop lists digests, a worker reads a batch and judges only what a stored proof names and a good seal leads from to a module,
+ *              the loop keeps what is good.
  * How it fails: what does not verify is left alone: whoever asks for it goes the long way and reads why.
  * How it ends: a round ends behind the last digest; modules that close or reload drop what is queued.
  */
@@ -8,6 +9,7 @@
 #include <string.h>
 #include "modules.h"
 #include "prove.h"
+#include "seal.h"
 
 enum { BATCH = 128, ROUNDS_MAX = 256 };
 
@@ -26,6 +28,7 @@ struct batch {
         struct rejudge_round *round;
         size_t count;
         struct founds founds;
+        struct lead { struct digest top, manifest, module; } *leads; size_t lead_count;
         struct store_proof *proofs; size_t proof_count;
         struct verdict *verdicts; size_t verdict_count;
 };
@@ -49,6 +52,24 @@ static void take_evidence(void *arg, const struct store_evidence *row)
                 batch->founds.items[batch->founds.count - 1].id = row->id;
 }
 
+static void take_image(void *arg, const struct store_image *row)
+{
+        struct batch *batch = arg;
+        if (!seal_image_is_good(store_get_seal_key(batch->task.modules->store), row))
+                return;
+        batch->leads = memory_resize(batch->leads, batch->lead_count + 1, sizeof *batch->leads);
+        batch->leads[batch->lead_count++] = (struct lead){ row->top, row->manifest, row->module };
+}
+
+/* The latest that was read; nearly always there is one. */
+static const struct digest *find_module(const struct batch *batch, const struct digest *target)
+{
+        for (size_t i = batch->lead_count; i-- > 0;)
+                if (digest_equal(&batch->leads[i].manifest, target) || digest_equal(&batch->leads[i].top, target))
+                        return &batch->leads[i].module;
+        return NULL;
+}
+
 static void take_proof(void *arg, const struct store_proof *row)
 {
         struct batch *batch = arg;
@@ -66,7 +87,7 @@ static const struct found *find_evidence(const struct batch *batch, const struct
         return NULL;
 }
 
-static void judge(struct batch *batch, const struct found *found)
+static void judge(struct batch *batch, const struct found *found, const struct digest *module)
 {
         struct trust_proof proof = { 0 };
         struct trust_failure failure = TRUST_FAILURE_NONE;
@@ -79,7 +100,7 @@ static void judge(struct batch *batch, const struct found *found)
         batch->verdicts[batch->verdict_count++] = (struct verdict){
                 .format = proof.format, .algorithm = proof.algorithm, .form = trust_form_names[found->form], .fingerprint = proof.fingerprint, .where = string_copy(found->where),
                 .annotations = TAKE(proof.annotations), .logged_s = proof.logged_s, .proved_s = clock_get_wall_s(), .scope = PROOF_OF_MANIFEST, .target = found->target,
-                .demand = batch->round->demand,
+                .module = *module, .demand = batch->round->demand,
         };
         trust_proof_fini(&proof);
 }
@@ -88,7 +109,7 @@ static void batch_run(struct job *job)
 {
         ON_WORKER();
         struct batch *batch = CONTAINER_OF(job, struct batch, task.job);
-        struct store_evidence_visitor visitor = { .arg = batch, .evidence = take_evidence, .proof = take_proof };
+        struct store_evidence_visitor visitor = { .arg = batch, .evidence = take_evidence, .proof = take_proof, .image = take_image };
         struct error err = { 0 };
         if (!store_load_targets(batch->task.modules->store, batch->round->targets + batch->round->at, batch->count, &visitor, &err)) {
                 LOG_WARN("evidence not readable", LOG_TEXT("detail", err.text));
@@ -97,8 +118,9 @@ static void batch_run(struct job *job)
         batch->verdicts = memory_new(batch->proof_count + 1, sizeof *batch->verdicts);
         for (size_t i = 0; i < batch->proof_count; i++) {
                 const struct found *found = find_evidence(batch, &batch->proofs[i]);
-                if (found && (found->form == TRUST_FORM_BUNDLE || found->form == TRUST_FORM_SIMPLE))
-                        judge(batch, found);
+                const struct digest *module = found ? find_module(batch, &found->target) : NULL;
+                if (module && (found->form == TRUST_FORM_BUNDLE || found->form == TRUST_FORM_SIMPLE))
+                        judge(batch, found, module);
         }
 }
 
@@ -119,6 +141,7 @@ static void batch_done(struct job *job)
         }
         round->at += batch->count;
         founds_fini(&batch->founds);
+        free(batch->leads);
         free(batch->proofs);
         free(batch->verdicts);
         free(batch);

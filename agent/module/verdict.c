@@ -47,6 +47,9 @@ void verdicts_take(struct modules *modules, struct pull *pull)
         for (size_t i = 0; proving && i < proving->proof_count; i++) {
                 struct proven *proven = &proving->proofs[i];
                 const struct demand *demand = &proving->demands->items[proven->demand];
+                const struct digest *module = proven->scope == PROOF_OF_MANIFEST ? &pull->leads_to : &proven->target;
+                if (!digest_is_set(module))
+                        continue;                 /* a good signature of a manifest whose layer did not come */
                 struct verdict verdict = {
                         .format = proven->proof.format,
                         .algorithm = proven->proof.algorithm,
@@ -58,6 +61,7 @@ void verdicts_take(struct modules *modules, struct pull *pull)
                         .proved_s = now_s,
                         .scope = proven->scope,
                         .target = proven->target,
+                        .module = *module,
                         .demand = demand->id,
                 };
                 char fingerprint[DIGEST_TEXT_BYTES], target[DIGEST_TEXT_BYTES];

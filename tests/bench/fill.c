@@ -8,6 +8,7 @@
 #include <string.h>
 #include <wasmcached/base.h>
 #include <wasmcached/store.h>
+#include "../../agent/module/seal.h"
 
 /* In place of libc's, for SQLite too. */
 int fsync(int fd);
@@ -50,8 +51,9 @@ static bool commit_one(struct store *store, unsigned number, struct error *err)
         snprintf(repository, sizeof repository, "127.0.0.1:5000/fill/m%u", number);
         snprintf(name, sizeof name, "oci://%s:v1", repository);
 
-        const struct store_image image = { .manifest = manifest, .top = manifest, .module = sha256, .layer = sha256, .media_type = "application/vnd.oci.image.manifest.v1+json",
+        struct store_image image = { .manifest = manifest, .top = manifest, .module = sha256, .layer = sha256, .media_type = "application/vnd.oci.image.manifest.v1+json",
                                            .layer_type = "application/vnd.module.wasm.content.layer.v1+wasm", .document = document };
+        seal_image(store_get_seal_key(store), &image);
         const struct store_reference reference = { .name = name, .top = manifest, .manifest = manifest, .module = sha256, .etag = "", .checked_s = clock_get_wall_s() };
         const struct store_grant grant = { .manifest = manifest, .repository = repository, .kind = "anonymous", .namespace = "", .secret = "", .granted_s = clock_get_wall_s(),
                                            .last_ok_s = clock_get_wall_s() };

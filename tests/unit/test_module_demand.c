@@ -157,12 +157,18 @@ static void join_where(void *arg, const struct verdict *verdict)
 static void expect_verdicts(const struct verdicts *verdicts, const char *target, const char *expected)
 {
         CLEANUP(buffer_fini) struct buffer found = { 0 };
-        struct digest digest;
+        struct digest digest, module = { 0 };
         digest_sha256(target, strlen(target), &digest);
-        verdicts_visit(verdicts, &digest, join_where, &found);
+        verdicts_visit(verdicts, &digest, &module, join_where, &found);
         assert_string_equal(found.data ? found.data : "", expected);
-        const struct verdict *latest = verdicts_get_latest(verdicts, &digest);
+        const struct verdict *latest = verdicts_get_latest(verdicts, &digest, &module);
         assert_true(latest ? strncmp(latest->where, expected, strlen(latest->where)) == 0 : *expected == '\0');
+}
+
+static void count_verdict(void *arg, const struct verdict *verdict)
+{
+        (void)verdict;
+        ++*(size_t *)arg;
 }
 
 /* By target, the latest first; one that replaces another is there once, wherever the other stood. */
@@ -191,8 +197,49 @@ static void test_verdicts(void **state)
         expect_verdicts(verdicts, "t", "a ");
 }
 
+/* "This manifest is signed and led to that module" says nothing of another module, whatever a row or listing puts under the manifest. */
+static void test_verdict_of_another_module(void **state)
+{
+        struct error err = { 0 };
+        CLEANUP(verdicts_free) struct verdicts *verdicts = verdicts_new();
+        CLEANUP(trust_keys_unref) struct trust_keys *keys = NULL;
+        CLEANUP(trust_policy_unref) struct trust_policy *policy = trust_policy_new(&(struct trust_policy_options){ .formats = TRUST_FORMATS_DEFAULT });
+        struct digest manifest, top, modules[2];
+        (void)state;
+        assert_true(trust_keys_parse(key_text, strlen(key_text), "key", &keys, &err));
+        digest_sha256("manifest", 8, &manifest);
+        digest_sha256("top", 3, &top);
+        digest_sha256("one", 3, &modules[0]);
+        digest_sha256("two", 3, &modules[1]);
+        struct demand demand = { .keys = keys, .policy = policy };
+        demand_make_id(keys, policy, &demand.id);
+        for (int by_top = 0; by_top < 2; by_top++) {
+                struct digest target = by_top ? top : manifest;
+                struct verdict verdict = { .format = "raw", .scope = PROOF_OF_MANIFEST, .where = string_copy("w"), .target = target, .module = modules[by_top], .demand = demand.id };
+                verdict_put(verdicts, &verdict);
+                for (int i = 0; i < 2; i++) {
+                        const struct proof_targets targets = { .top = &top, .manifest = &manifest, .module = &modules[i], .is_image = true };
+                        const struct verdict *found = demand_find_verdict(verdicts, &demand, &targets);
+                        assert_int_equal(found != NULL, i <= by_top);
+                        assert_true(!found || digest_equal(&found->module, &modules[i]));
+                        assert_int_equal(verdicts_get_latest(verdicts, &target, &modules[i]) != NULL, i == by_top);
+                }
+        }
+        assert_int_equal(verdicts_get_count(verdicts), 2);
+        /* Both of one target stand beside one another. */
+        struct verdict verdict = { .format = "raw", .scope = PROOF_OF_MANIFEST, .where = string_copy("w"), .target = top, .module = modules[0], .demand = demand.id };
+        verdict_put(verdicts, &verdict);
+        for (int i = 0; i < 2; i++) {
+                size_t seen = 0;
+                assert_non_null(verdicts_get_latest(verdicts, &top, &modules[i]));
+                verdicts_visit(verdicts, &top, &modules[i], count_verdict, &seen);
+                assert_int_equal(seen, 1);
+        }
+        assert_null(verdicts_get_latest(verdicts, &top, &manifest));
+}
+
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_rules), cmocka_unit_test(test_demands), cmocka_unit_test(test_verdicts) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_rules), cmocka_unit_test(test_demands), cmocka_unit_test(test_verdicts), cmocka_unit_test(test_verdict_of_another_module) };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

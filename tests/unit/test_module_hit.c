@@ -271,11 +271,28 @@ static void test_grant_names(void **state)
         }
 }
 
+/* That a manifest leads to this module was seen: said again it stays, said of another module (an import, a row) it is a word alone. */
+static void test_led_by_what_was_seen(void **state)
+{
+        struct catalog catalog;
+        struct digest manifest = digest_of('M'), top = digest_of('U');
+        (void)state;
+        fill(&catalog);
+        struct image *image = catalog_find_image(&catalog, &manifest);
+        assert_false(image->is_led);
+        image->is_led = true;
+        image = catalog_put_image(&catalog, &(struct store_image){ .manifest = manifest, .top = top, .module = digest_of(1) });
+        assert_true(image->is_led && digest_equal(image->top, &top));
+        image = catalog_put_image(&catalog, &(struct store_image){ .manifest = manifest, .top = top, .module = digest_of(2) });
+        assert_false(image->is_led);
+        catalog_fini(&catalog);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_decide), cmocka_unit_test(test_move), cmocka_unit_test(test_never_back_in_time), cmocka_unit_test(test_letting_go), cmocka_unit_test(test_grants_are_bounded),
-                cmocka_unit_test(test_grant_names), cmocka_unit_test(test_refusals),
+                cmocka_unit_test(test_grant_names), cmocka_unit_test(test_refusals), cmocka_unit_test(test_led_by_what_was_seen),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
