@@ -63,6 +63,22 @@ static void test_unsound(void **state)
         BN_free(three);
 }
 
+/* OpenSSL reads a key that is the point at infinity; that is found at once. */
+static void test_point_at_infinity(void **state)
+{
+        (void)state;
+        static const char *const ders[] = { "3019301306072a8648ce3d020106082a8648ce3d03010703020000", "3016301006072a8648ce3d020106052b8104002203020000", "3016301006072a8648ce3d020106052b8104002303020000" };
+        for (size_t i = 0; i < COUNT_OF(ders); i++) {
+                struct rig_bytes der = rig_hex(ders[i]);
+                CLEANUP(cleanup_free) char *pem = rig_pem_of("PUBLIC KEY", der.data, der.size);
+                struct trust_keys *keys = NULL;
+                struct error err = { 0 };
+                assert_false(trust_keys_parse(pem, strlen(pem), "verificationKey", &keys, &err));
+                assert_int_equal(err.code, ERROR_BAD_KEY);
+                assert_non_null(strstr(err.text, "the key is not sound"));
+        }
+}
+
 /* Of a prime modulus everybody can make the private half. What it signed is good for OpenSSL, and never for us, whether anybody has checked the key or not. */
 static void test_verifies_nothing(void **state)
 {
@@ -129,6 +145,6 @@ static void test_reading_is_cheap(void **state)
 
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_unsound), cmocka_unit_test(test_verifies_nothing), cmocka_unit_test(test_reading_is_cheap) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_unsound), cmocka_unit_test(test_point_at_infinity), cmocka_unit_test(test_verifies_nothing), cmocka_unit_test(test_reading_is_cheap) };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
