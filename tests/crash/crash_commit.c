@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <wasmcached/store.h>
+#include <wasmcached/store/handout.h>
 #include "crash_script.h"
 
 static void say(const char *word, const char *name)
@@ -59,21 +60,23 @@ static bool commit(struct store *store, const struct script_module *module, stru
 
 static bool lease(struct store *store, const struct script_module *module, const struct store_module *row)
 {
-        struct error err = { 0 };
-        struct store_identity identity;
         struct store_lease row_new;
         lease_fill(module, &row->sha256, &row_new);
-        return store_save_touch(store, &(struct store_touch){ .leases = &row_new, .lease_count = 1 }, &err) && store_link(store, &row->sha256, module->namespace, &identity, &err);
+        struct store_handout handout = { .module = row->sha256, .namespace = module->namespace, .lease = &row_new };
+        store_save_handouts(store, &handout, 1);
+        return handout.is_done;
 }
 
 static bool release(struct store *store, const struct script_module *module, const struct store_module *row)
 {
         struct error err = { 0 };
-        struct store_identity identity;
         char ended[1][STORE_LEASE_ID_BYTES];
         snprintf(ended[0], sizeof ended[0], "lease-%s", module->name);
-        return store_save_touch(store, &(struct store_touch){ .ended = (const char (*)[STORE_LEASE_ID_BYTES])ended, .ended_count = 1 }, &err) &&
-               store_unlink(store, &row->sha256, module->namespace, &identity, &err);
+        struct store_handout handout = { .module = row->sha256, .namespace = module->namespace, .is_ending = true };
+        if (!store_save_touch(store, &(struct store_touch){ .ended = (const char (*)[STORE_LEASE_ID_BYTES])ended, .ended_count = 1 }, &err))
+                return false;
+        store_save_handouts(store, &handout, 1);
+        return handout.is_done;
 }
 
 /* Both that are left: their bytes have to be read again. */
