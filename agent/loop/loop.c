@@ -48,9 +48,14 @@ static void posted_wake(uv_async_t *handle)
         posts_call(CONTAINER_OF(handle, struct loop, posted));
 }
 
+void loop_next_turn(struct loop *loop)
+{
+        loop->turn++;
+}
+
 static void turn_begin(uv_prepare_t *handle)
 {
-        CONTAINER_OF(handle, struct loop, turning)->turn++;
+        loop_next_turn(CONTAINER_OF(handle, struct loop, turning));
 }
 
 uint64_t loop_get_turn(const struct loop *loop)

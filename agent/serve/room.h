@@ -101,23 +101,28 @@ struct serve {
         struct listener *listeners;
         struct map *peers;
         struct serve_stream *streams_gone;        /* broken while the owner was writing: it is told from the loop */
+        uv_prepare_t wait; uv_idle_t glance;       /* or mhd_poll: drive.c */
         uv_poll_t mhd_poll, watch_poll;
         uv_timer_t sweep, soon;
         uint64_t next_number;
         unsigned handles_open, timeouts;
         int mhd_fd, watch_fd, reserve_fd, fd_limit;
-        bool knows_mhd;                           /* this version's epoll entries hold the address of its connection */
+        bool knows_mhd;                           /* its epoll entries are as we know them: drive.c, connection_quieten() */
+        bool is_late;                             /* uv_now() is of before the wait */
         bool in_run, is_sweeping, is_closing, is_closed, soon_armed, is_full;
         int64_t close_deadline_ms;
         void (*closed)(void *arg);
         void *closed_arg;
 };
 
+/* drive.c */
+void serve_drive(struct serve *serve);             /* from now on, until its handles are closed */
+void serve_run_mhd(struct serve *serve);           /* does not wait */
+int64_t serve_now_ms(struct serve *serve);
+
 /* serve.c */
-void serve_run_mhd(struct serve *serve);
 void serve_run_soon(struct serve *serve);
 void serve_sweep_arm(struct serve *serve);         /* looks at connections in a while, as long as there is one */
-int64_t serve_now_ms(const struct serve *serve);
 const char *serve_problem(struct serve *serve, int status, const char *detail);
 
 /* connection.c */

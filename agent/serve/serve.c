@@ -1,6 +1,5 @@
 /*
- * How it goes: libmicrohttpd's epoll descriptor is polled by the loop; each time it is ready libmicrohttpd runs, and again while it says that something is pending. One timer per
- *              daemon, while there are connections, looks for those that take too long.
+ * How it goes: one daemon of libmicrohttpd, driven by drive.c. One timer, while there are connections, looks for those that take too long.
  * How it fails: making it can fail; afterwards failures belong to single connections.
  * How it ends: serve_close() closes listeners, tells owners, lets answers go out for a while, shuts what is left, and calls back when the last handle is closed. serve_free()
  *              frees.
@@ -8,7 +7,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -16,17 +14,12 @@
 #include <unistd.h>
 #include "room.h"
 
-enum { RUNS_PER_TURN = 4, RUN_IS_BUSY = 2, SWEEP_MIN_MS = 20, SWEEP_MAX_MS = 1000 };
+enum { OWN_HANDLES = 6, SWEEP_MIN_MS = 20, SWEEP_MAX_MS = 1000 };
 
 const struct serve_limits serve_limits_default = {
         .body_max_bytes = 1 << 20, .header_max_bytes = 8 << 10, .connections_max = 16384, .connections_per_peer = 1024, .waiting_per_peer = 1024,
         .idle_timeout_ms = 60000, .write_timeout_ms = 30000,
 };
-
-int64_t serve_now_ms(const struct serve *serve)
-{
-        return (int64_t)uv_now(serve->uv);
-}
 
 const char *serve_problem(struct serve *serve, int status, const char *detail)
 {
@@ -35,39 +28,9 @@ const char *serve_problem(struct serve *serve, int status, const char *detail)
         return body ? body : "{}";
 }
 
-/* ---- driving libmicrohttpd */
+/* ---- what libuv calls */
 
 static void serve_close_step(struct serve *serve);
-
-void serve_run_mhd(struct serve *serve)
-{
-        MHD_UNSIGNED_LONG_LONG timeout = 1;
-
-        if (serve->in_run || serve->is_closed)
-                return;
-        serve->in_run = true;
-        for (int i = 0; i < RUNS_PER_TURN; i++) {
-                uint64_t before = serve->stats.requests;
-                MHD_run(serve->mhd);
-                connection_watch_unsent(serve);
-                bool is_pending = MHD_get_timeout(serve->mhd, &timeout) == MHD_YES && timeout == 0;
-                /* While several were answered others have come, most likely: it costs less to look here than in another turn of the loop. */
-                if (!is_pending && serve->stats.requests - before < RUN_IS_BUSY)
-                        break;
-        }
-        serve->in_run = false;
-        if (timeout == 0)
-                serve_run_soon(serve);
-        stream_tell_gone(serve);
-        serve_sweep_arm(serve);
-}
-
-static void mhd_ready(uv_poll_t *poll, int status, int events)
-{
-        (void)status;
-        (void)events;
-        serve_run_mhd(CONTAINER_OF(poll, struct serve, mhd_poll));
-}
 
 static void watch_ready(uv_poll_t *poll, int status, int events)
 {
@@ -206,20 +169,16 @@ static bool mhd_start(struct serve *serve, struct error *err)
 
 static bool serve_watch(struct serve *serve, struct error *err)
 {
-        const char *version = MHD_get_version();
-
-        serve->mhd_fd = MHD_get_daemon_info(serve->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-        serve->knows_mhd = strncmp(version, "0.9.", 4) == 0 || strncmp(version, "1.0.", 4) == 0;
         serve->watch_fd = epoll_create1(EPOLL_CLOEXEC);
         serve->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (serve->watch_fd < 0 || serve->reserve_fd < 0)
                 return refuse_errno(err, ERROR_INTERNAL, errno, "starting the HTTP server");
         uv_timer_init(serve->uv, &serve->sweep);
         uv_timer_init(serve->uv, &serve->soon);
-        int r = uv_poll_init(serve->uv, &serve->mhd_poll, serve->mhd_fd), r2 = uv_poll_init(serve->uv, &serve->watch_poll, serve->watch_fd);
-        assert(r == 0 && r2 == 0);                /* fails for descriptors that epoll does not take; these are epoll's own */
-        serve->handles_open = 4;
-        uv_poll_start(&serve->mhd_poll, UV_READABLE, mhd_ready);
+        int r = uv_poll_init(serve->uv, &serve->watch_poll, serve->watch_fd);
+        assert(r == 0);                           /* fails for descriptors that epoll does not take; this is epoll's own */
+        serve_drive(serve);
+        serve->handles_open = OWN_HANDLES;
         uv_poll_start(&serve->watch_poll, UV_READABLE, watch_ready);
         return true;
 }
@@ -275,10 +234,12 @@ static void handle_closed(uv_handle_t *handle)
 /* Nobody is left: the daemon's own handles go. Listeners are closed by now, or their closing comes before these. */
 static void serve_finish(struct serve *serve)
 {
-        uv_handle_t *handles[] = { (uv_handle_t *)&serve->mhd_poll, (uv_handle_t *)&serve->watch_poll, (uv_handle_t *)&serve->sweep, (uv_handle_t *)&serve->soon };
+        uv_handle_t *handles[OWN_HANDLES] = { (uv_handle_t *)&serve->wait, (uv_handle_t *)&serve->glance, (uv_handle_t *)&serve->mhd_poll, (uv_handle_t *)&serve->watch_poll,
+                                              (uv_handle_t *)&serve->sweep, (uv_handle_t *)&serve->soon };
 
         stream_tell_gone(serve);
         serve->is_closed = true;
+        serve->uv->data = NULL;
         for (size_t i = 0; i < COUNT_OF(handles); i++) {
                 handles[i]->data = serve;
                 uv_close(handles[i], handle_closed);
@@ -313,7 +274,7 @@ static void serve_close_step(struct serve *serve)
                 if (is_late || connection->phase == PHASE_IDLE || connection->phase == PHASE_FIRST)
                         connection_close(connection);
         }
-        if (!serve->connections && serve->handles_open == 4)
+        if (!serve->connections && serve->handles_open == OWN_HANDLES)
                 serve_finish(serve);
         else
                 serve_sweep_arm(serve);

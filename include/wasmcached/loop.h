@@ -19,6 +19,7 @@ void loop_free(struct loop **loop);
 /* Another one after each time that the loop waited (or could have): what was looked up in this turn need not be looked up again for the next request of the same batch.
    0 outside of loop_run(): no turn, nothing may be remembered. */
 uint64_t loop_get_turn(const struct loop *loop);
+void loop_next_turn(struct loop *loop);           /* for serve, which waits by itself */
 void *loop_get_uv(struct loop *loop);             /* uv_loop_t *, for serve */
 
 bool loop_is_loop_thread(void);

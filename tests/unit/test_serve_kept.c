@@ -1,4 +1,5 @@
-/* What a connection keeps from one request to the next: its last answer, to be filled anew, and that room to write is no news as long as everything has been sent. */
+/* What a connection keeps from one request to the next: its last answer, to be filled anew, and that room to write is no news as long as everything has been sent; and where the
+   loop waits for the next one. */
 #include "serve_rig.h"
 #include "../../agent/serve/room.h"
 
@@ -235,6 +236,125 @@ static void test_continue(void **state)
         buffer_fini(&text);
 }
 
+/* With a libmicrohttpd that we do not know, everything goes on as it did, only slower. */
+static int open_unknown(void **state)
+{
+        fault_arm("serve.version", 1);
+        *state = rig_new(&serve_limits_default);
+        fault_arm("serve.version", 0);
+        return 0;
+}
+
+static void test_unknown(void **state)
+{
+        struct rig *rig = *state;
+        int fd = client_dial(rig);
+        for (unsigned i = 0; i < 5; i++)
+                exchange(fd, i);
+        rig_call(rig, look);
+        assert_false(rig->serve->knows_mhd);
+        assert_false(seen_quiet);
+        close(fd);
+        test_sequence(state);
+        test_two(state);
+}
+
+static atomic_uint fired;
+
+static void fire(void *arg)
+{
+        (void)arg;
+        fired++;
+}
+
+static struct loop_timer *timer;
+static struct loop_watch *watch;
+static int pipe_fds[2];
+
+static void start_timer(struct rig *rig)
+{
+        timer = loop_timer_start(rig->loop, 20, 20, fire, NULL);
+}
+
+static void end_timer(struct rig *rig)
+{
+        (void)rig;
+        loop_timer_cancel(&timer);
+}
+
+static void hear(void *arg)
+{
+        char byte;
+        (void)arg;
+        assert_int_equal(read(pipe_fds[0], &byte, 1), 1);
+        fired++;
+}
+
+static void start_watch(struct rig *rig)
+{
+        watch = loop_watch_start(rig->loop, pipe_fds[0], hear, NULL);
+}
+
+static void end_watch(struct rig *rig)
+{
+        (void)rig;
+        loop_watch_cancel(&watch);
+}
+
+static bool fires(unsigned count)
+{
+        for (int64_t end_ms = clock_get_ms() + RIG_PATIENCE_MS; fired < count && clock_get_ms() < end_ms;)
+                poll(NULL, 0, 1);
+        return fired >= count;
+}
+
+/* The loop waits in libmicrohttpd's epoll: timers, descriptors that are watched from now on, and posts end that wait, with and without connections. */
+static void test_wait(void **state)
+{
+        struct rig *rig = *state;
+        int fd = -1;
+        assert_int_equal(pipe(pipe_fds), 0);
+        for (int round = 0; round < 2; round++) {
+                if (round == 1) {
+                        fd = client_dial(rig);
+                        exchange(fd, 1);
+                        exchange(fd, 2);
+                }
+                fired = 0;
+                rig_call(rig, start_watch);
+                poll(NULL, 0, 50);
+                for (unsigned i = 1; i <= 3; i++) {
+                        assert_int_equal(write(pipe_fds[1], "x", 1), 1);
+                        assert_true(fires(i));
+                }
+                rig_call(rig, end_watch);
+                fired = 0;
+                rig_call(rig, start_timer);
+                assert_true(fires(3));
+                rig_call(rig, end_timer);
+        }
+        close(fd);
+        close(pipe_fds[0]);
+        close(pipe_fds[1]);
+}
+
+/* Nothing to do is nothing done: no spinning, neither alone nor with a connection that waits for its next request. */
+static void test_idle(void **state)
+{
+        struct rig *rig = *state;
+        clockid_t clock;
+        struct timespec before, after;
+        int fd = client_dial(rig);
+        exchange(fd, 1);
+        exchange(fd, 2);
+        assert_int_equal(pthread_getcpuclockid(rig->thread, &clock), 0);
+        clock_gettime(clock, &before);
+        poll(NULL, 0, 500);
+        clock_gettime(clock, &after);
+        assert_true((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000 < 100);
+        close(fd);
+}
+
 static void test_type(void **state)
 {
         static const struct { const char *headers, *type; } types[] = {
@@ -264,6 +384,10 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_waits_and_streams, open_rig, close_rig),
                 cmocka_unit_test_setup_teardown(test_continue, open_rig, close_rig),
                 cmocka_unit_test_setup_teardown(test_type, open_rig, close_rig),
+                cmocka_unit_test_setup_teardown(test_unknown, open_unknown, close_rig),
+                cmocka_unit_test_setup_teardown(test_wait, open_rig, close_rig),
+                cmocka_unit_test_setup_teardown(test_wait, open_unknown, close_rig),
+                cmocka_unit_test_setup_teardown(test_idle, open_rig, close_rig),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
