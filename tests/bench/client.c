@@ -1,7 +1,7 @@
 /*
  * How it goes: one request text, given in a file, is asked again and again over a Unix socket:
  *                client rounds CPU SOCKET FILE COUNT ROUNDS   in turn with an echo of the same sizes, both ends of each on CPU: {"echo_ns", "hit_ns"}, medians of rounds
- *                client spread SOCKET FILE MILLISECONDS       for that long: {"count", "p50_ns", "p99_ns"}
+ *                client spread SOCKET FILE MILLISECONDS       in turn with an echo, for that long: {"hit": {"count", "p50_ns", "p99_ns", "max_ns"}, "echo": {…}}
  *                client crowd SOCKET FILE COUNT               from COUNT connections at once: {"answered", "milliseconds", "first", "last"}
  * How it fails: what is not answered with 200 ends the program with 1 and says what came instead.
  * How it ends: the echoing child is ended by the end of its connection.
@@ -21,7 +21,7 @@
 #include <unistd.h>
 #include <wasmcached/base.h>
 
-enum { TEXT_BYTES = 16384, SAMPLES_MAX = 4000000 };
+enum { TEXT_BYTES = 16384, SAMPLES_MAX = 2000000, SLICE_MS = 50 };
 
 struct exchange { int fd; char request[TEXT_BYTES], answer[TEXT_BYTES]; size_t request_bytes, answer_bytes; };
 
@@ -180,23 +180,46 @@ static int rounds(char **argv)
         return 0;
 }
 
+struct spread { int64_t *samples; size_t count; };
+
+static void spread_add(struct spread *spread, struct exchange *exchange, int64_t duration_ns)
+{
+        for (int64_t start = now_ns(), end = start + duration_ns; start < end && spread->count < SAMPLES_MAX;) {
+                ask(exchange);
+                int64_t now = now_ns();
+                spread->samples[spread->count++] = now - start;
+                start = now;
+        }
+}
+
+static void spread_print(const char *name, struct spread *spread)
+{
+        qsort(spread->samples, spread->count, sizeof *spread->samples, compare);
+        printf("\"%s\": {\"count\": %zu, \"p50_ns\": %lld, \"p99_ns\": %lld, \"max_ns\": %lld}", name, spread->count, (long long)spread->samples[spread->count / 2],
+               (long long)spread->samples[spread->count - 1 - spread->count / 100], (long long)spread->samples[spread->count - 1]);
+        free(spread->samples);
+}
+
+/* The echo in turn with the daemon, SLICE_MS each: what the machine alone makes of a round trip just then. */
 static int spread(char **argv)
 {
-        static struct exchange hit;
-        CLEANUP(cleanup_free) int64_t *samples = memory_new(SAMPLES_MAX, sizeof *samples);
-        size_t count = 0;
+        static struct exchange hit, echo;
+        struct spread hits = { memory_new(SAMPLES_MAX, sizeof(int64_t)), 0 }, echoes = { memory_new(SAMPLES_MAX, sizeof(int64_t)), 0 };
         request_load(&hit, argv[1]);
         hit.fd = unix_connect(argv[0]);
         ask_first(&hit);
-        for (int64_t start = now_ns(), end = start + atoll(argv[2]) * 1000000; start < end && count < SAMPLES_MAX;) {
-                ask(&hit);
-                int64_t now = now_ns();
-                samples[count++] = now - start;
-                start = now;
+        echo_start(&echo, &hit);
+        for (int64_t end = now_ns() + atoll(argv[2]) * 1000000; now_ns() < end;) {
+                spread_add(&hits, &hit, SLICE_MS * 1000000LL);
+                spread_add(&echoes, &echo, SLICE_MS * 1000000LL);
         }
-        qsort(samples, count, sizeof *samples, compare);
-        printf("{\"count\": %zu, \"p50_ns\": %lld, \"p99_ns\": %lld, \"max_ns\": %lld}\n", count, (long long)samples[count / 2], (long long)samples[count - 1 - count / 100],
-               (long long)samples[count - 1]);
+        printf("{");
+        spread_print("hit", &hits);
+        printf(", ");
+        spread_print("echo", &echoes);
+        printf("}\n");
+        close(echo.fd);
+        wait(NULL);
         return 0;
 }
 
