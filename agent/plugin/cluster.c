@@ -239,6 +239,7 @@ static void feed_run(struct job *job)
         feed->visitor = (struct kube_visitor){ list_begin, object_came, list_commit, list_abandon, state_came };
         if (is_remembering(feed)) {
                 remember_init(&feed->remember, feed->path, feed->head);
+                feed->remember.is_of_pods = feed->kind->plugin == PLUGIN_POD;
                 remembered_deliver(feed);
         }
         kube_watch_run(feed->cluster->options.kube, &watch, &feed->visitor, feed->cancel, &err);
@@ -365,7 +366,9 @@ static void list_apply(struct feed *feed, const struct delivery *delivery)
         module_note_garbage(feed->cluster->options.modules);
         LOG_INFO(delivery->is_remembered ? "kubernetes_remembered" : "kubernetes_listed", LOG_TEXT("source", feed->kind->source), LOG_NUMBER("objects", count),
                 LOG_TEXT("server", kube_get_server(feed->cluster->options.kube)));
-        arrive(feed);
+        /* Pods that are remembered are who they were, since an UID never becomes another Pod's; but who is not among them may be new. */
+        if (!delivery->is_remembered || feed->kind->plugin != PLUGIN_POD)
+                arrive(feed);
 }
 
 /* ---- on the loop: how the watch does */
@@ -515,11 +518,11 @@ static void feed_start(struct cluster *cluster, size_t which)
         if (is_pods) {
                 feed->selector = string_format("spec.nodeName=%s", cluster->node);
                 keeper_expect_pods(cluster->options.keeper, feed->kind->source);
-        } else {
-                feed->path = string_format("%s/%s.jsonl", cluster->folder, kinds[which].kind.plural);
-                feed->head = string_format("{\"form\":1,\"server\":\"%s\",\"kind\":\"%s\"}", kube_get_server(cluster->options.kube), kinds[which].kind.plural);
+        } else
                 keeper_expect(cluster->options.keeper, feed->kind->source);
-        }
+        feed->path = string_format("%s/%s.jsonl", cluster->folder, kinds[which].kind.plural);
+        feed->head = string_format("{\"form\":1,\"server\":\"%s\",\"kind\":\"%s\"%s%s%s}", kube_get_server(cluster->options.kube), kinds[which].kind.plural,
+                is_pods ? ",\"node\":\"" : "", is_pods ? cluster->node : "", is_pods ? "\"" : "");
         feed->is_open = true;
         cluster->open++;
         job_start(cluster->options.loop, &feed->job);

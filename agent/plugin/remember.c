@@ -1,6 +1,6 @@
 /*
  * How it goes: a list is written whole beside the file and renamed; what changes afterwards is appended, one line each, and once the changes are more than the list the file is
- *              written anew from itself. Of an object only what a plugin is read from is kept.
+ *              written anew from itself. Of an object only what a plugin is read from is kept, of a Pod what tells who it is.
  * How it fails: a last line without its end was cut by a crash and does not count; anything else that cannot be read makes the whole file count for nothing, since a plugin that
  *               is missing may be the one that keeps others out. What cannot be written any more is not left behind half true: the file goes.
  * How it ends: the file stays, for the next start.
@@ -28,24 +28,59 @@ void remember_fini(struct remember *remember)
 
 /* ---- lines */
 
-/* {"put": …} or {"remove": …}; an object without its status, and of its metadata what names it. */
-static void put_format(const struct value *object, struct buffer *line)
+static void members_put(struct json_writer *json, const struct value *map, const char *const *names, size_t count)
 {
-        static const char *const tops[] = { "apiVersion", "kind" }, *const names[] = { "namespace", "name", "uid", "resourceVersion" };
+        for (size_t i = 0; i < count; i++)
+                if (value_get_member(map, names[i]))
+                        json_put_value(json, names[i], value_get_member(map, names[i]));
+}
+
+/* What tells whose process it is, and what selects it; of the rest nothing, since a Pod may hold secrets in its environment. */
+static void pod_put(struct json_writer *json, const struct value *object)
+{
+        static const char *const names[] = { "labels", "ownerReferences" }, *const hashes[] = { "kubernetes.io/config.hash", "kubernetes.io/config.mirror" },
+                *const specs[] = { "nodeName", "serviceAccountName" }, *const phase[] = { "phase" }, *const id[] = { "containerID" },
+                *const lists[] = { "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses" };
+        const struct value *metadata = value_get_member(object, "metadata"), *status = value_get_member(object, "status");
+        members_put(json, metadata, names, COUNT_OF(names));
+        json_open_map(json, "annotations");
+        members_put(json, value_get_member(metadata, "annotations"), hashes, COUNT_OF(hashes));
+        json_close_map(json);
+        json_close_map(json);
+        json_open_map(json, "spec");
+        members_put(json, value_get_member(object, "spec"), specs, COUNT_OF(specs));
+        json_close_map(json);
+        json_open_map(json, "status");
+        members_put(json, status, phase, COUNT_OF(phase));
+        for (size_t i = 0; i < COUNT_OF(lists); i++) {
+                const struct value *list = value_get_member(status, lists[i]);
+                json_open_list(json, lists[i]);
+                for (size_t k = 0; k < value_get_count(list); k++) {
+                        json_open_map(json, NULL);
+                        members_put(json, value_get_item(list, k), id, COUNT_OF(id));
+                        json_close_map(json);
+                }
+                json_close_list(json);
+        }
+        json_close_map(json);
+}
+
+/* {"put": …} or {"remove": …}; an object without its status, and of its metadata what names it. */
+static void put_format(const struct remember *remember, const struct value *object, struct buffer *line)
+{
+        static const char *const tops[] = { "apiVersion", "kind" }, *const names[] = { "namespace", "name", "uid", "resourceVersion" }, *const spec[] = { "spec" };
         struct json_writer json = { .out = line };
-        const struct value *metadata = value_get_member(object, "metadata"), *spec = value_get_member(object, "spec");
         json_open_map(&json, NULL);
         json_open_map(&json, "put");
-        for (size_t i = 0; i < COUNT_OF(tops); i++)
-                if (value_get_member(object, tops[i]))
-                        json_put_value(&json, tops[i], value_get_member(object, tops[i]));
+        members_put(&json, object, tops, COUNT_OF(tops));
         json_open_map(&json, "metadata");
-        for (size_t i = 0; i < COUNT_OF(names); i++)
-                if (value_get_member(metadata, names[i]))
-                        json_put_value(&json, names[i], value_get_member(metadata, names[i]));
-        json_close_map(&json);
-        if (spec)
-                json_put_value(&json, "spec", spec);
+        members_put(&json, value_get_member(object, "metadata"), names, COUNT_OF(names));
+        if (remember->is_of_pods)
+                pod_put(&json, object);
+        else {
+                json_close_map(&json);
+                members_put(&json, object, spec, COUNT_OF(spec));
+        }
         json_close_map(&json);
         json_close_map(&json);
         buffer_append_text(line, "\n");
@@ -196,7 +231,7 @@ static void rewrite(struct remember *remember)
 void remember_put(struct remember *remember, const struct value *object)
 {
         CLEANUP(buffer_fini) struct buffer line = { 0 };
-        put_format(object, &line);
+        put_format(remember, object, &line);
         line_append(remember, &line);
         rewrite(remember);
 }

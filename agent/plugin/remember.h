@@ -8,6 +8,7 @@ struct remember {
         const char *path;                 /* borrowed, both */
         const char *head;                 /* of which server and kind, in what form: another one's file says nothing */
         struct buffer next;               /* the list that is under way */
+        bool is_of_pods;                  /* set after init */
         bool is_listing, is_off;          /* off: there is too much of it, or the disk has failed, until the next list */
         int fd;                           /* of the file, to append to; -1 = none */
         uint64_t used_bytes, listed_bytes;

@@ -548,3 +548,36 @@ def test_unknown_pod_while_the_server_is_away(listed):
     answer = new.get(listed.url)
     assert (answer.status, answer.code) == (503, 'busy') and 'what lacks' in answer.json['detail'], answer
     assert caller.get(listed.url).status == 200
+
+
+def test_before_the_pods_have_been_listed(quick):
+    """A daemon that was killed and starts again while the API cannot be asked: who was known before is known, with its chain; who was not is told to ask again, not denied."""
+    kube = Kube().start()
+    try:
+        in_cluster(quick.daemon, kube, node='node-a')
+        mine, gone = pod_object('web', 'team-a', node='node-a', app='web'), pod_object('gone', 'team-a', node='node-a')
+        rule = plugin('p', url=quick.url, selector={'matchLabels': {'app': 'web'}})
+        kube.apply(mine, gone, rule)
+        quick.start()
+        caller, late = quick.caller(mine), pod_object('late', 'team-b', node='node-a')
+        path = known(quick, caller).json['path']
+        await_true(lambda: caller.ask('GET', '/v1/plugins').status == 200, 30)
+        kube.delete(gone)
+        await_true(lambda: quick.caller(gone).get(quick.url).status == 403, 30)
+        quick.daemon.stop(signal.SIGKILL)
+        kube.fault('/api/v1/pods', 'unavailable', arg=1)
+        kube.apply(late)
+        quick.start()
+        await_true(lambda: caller.get(quick.url).status == 200, 20, 'what was known before')
+        assert caller.get(quick.url).json['path'] == path and caller.get(quick.url, namespace='team-b').code == 'denied'
+        assert [entry['name'] for entry in await_true(lambda: caller.ask('GET', '/v1/plugins').json.get('plugins'), 20)] == ['p']
+        for pod in (late, gone):
+            answer = quick.caller(pod).get(quick.url)
+            assert (answer.status, answer.code) == (503, 'busy') and 'have not been listed' in answer.json['detail'] and int(answer.headers['retry-after']) >= 1, answer
+        assert quick.caller(path='/system.slice/x.service').get(quick.url).code == 'denied'          # who is in no pod never is in one
+        kube.steer('reset')
+        kube.apply(late, rule)
+        known(quick, quick.caller(late))
+        await_true(lambda: caller.get(quick.url).status == 403, 30, 'the list that counts alone')
+    finally:
+        kube.stop()

@@ -68,6 +68,33 @@ static int load(const char *head, char **ret_text)
         return is_known ? count : -1;
 }
 
+/* Of a Pod what tells who it is; its environment may hold secrets. */
+static void test_pods(void **state)
+{
+        (void)state;
+        static const char *const kept[] = { "\"uid\":\"u1\"", "\"app\":\"web\"", "\"nodeName\":\"n1\"", "\"serviceAccountName\":\"sa\"", "\"phase\":\"Running\"", "\"containerStatuses\":[{\"containerID\":\"c://1\"}]",
+                                            "\"kubernetes.io/config.mirror\":\"h\"", "\"ownerReferences\":[{\"kind\":\"Node\"}]" };
+        static const char text[] = "{\"metadata\":{\"namespace\":\"n\",\"name\":\"p\",\"uid\":\"u1\",\"labels\":{\"app\":\"web\"},\"annotations\":{\"kubernetes.io/config.mirror\":\"h\",\"x\":\"hidden\"},"
+                                   "\"ownerReferences\":[{\"kind\":\"Node\"}]},\"spec\":{\"nodeName\":\"n1\",\"serviceAccountName\":\"sa\",\"containers\":[{\"env\":[{\"value\":\"hidden\"}]}]},"
+                                   "\"status\":{\"phase\":\"Running\",\"containerStatuses\":[{\"containerID\":\"c://1\",\"state\":\"hidden\"}]}}";
+        struct remember remember;
+        struct error err = { 0 };
+        CLEANUP(value_free) struct value *object = NULL;
+        CLEANUP(cleanup_free) char *told = NULL;
+        assert_true(json_parse(text, strlen(text), ERROR_INTERNAL, &object, &err));
+        remember_init(&remember, path, "head");
+        remember.is_of_pods = true;
+        remember_begin(&remember);
+        remember_put(&remember, object);
+        remember_commit(&remember);
+        remember_fini(&remember);
+        assert_int_equal(load("head", &told), 1);
+        for (size_t i = 0; i < COUNT_OF(kept); i++)
+                if (!strstr(told, kept[i]))
+                        fail_msg("%s is not in %s", kept[i], told);
+        assert_null(strstr(told, "hidden"));
+}
+
 static void test_list_and_changes(void **state)
 {
         (void)state;
@@ -177,6 +204,6 @@ static void test_disk_that_fails(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = { cmocka_unit_test(test_list_and_changes), cmocka_unit_test(test_written_anew), cmocka_unit_test(test_spoilt),
-                cmocka_unit_test(test_disk_that_fails) };
+                cmocka_unit_test(test_disk_that_fails), cmocka_unit_test(test_pods) };
         return cmocka_run_group_tests(tests, start, stop);
 }

@@ -1,5 +1,5 @@
 /*
- * cluster: the Kubernetes API as a source of plugins and of this node's Pods: listed, watched, and the plugins remembered over a restart. Part of the door plugin.h; loop only,
+ * cluster: the Kubernetes API as a source of plugins and of this node's Pods: listed, watched, and both remembered over a restart. Part of the door plugin.h; loop only,
  * workers do the waiting.
  */
 #pragma once
