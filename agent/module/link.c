@@ -1,7 +1,7 @@
 /*
  * How it goes: a link that is wanted starts a worker at once, unless one is making links: then it waits, and all that came meanwhile go together, with one transaction for the rows
  *              of all, so that the disk is waited for once. Those that somebody waits for go before those of plugins that nobody has asked for yet. The next ones are on their
- *              way while the loop answers for these, a millisecond a turn.
+ *              way while the loop answers for these, half a millisecond a turn.
  * How it fails: each has its own outcome. A blob that does not look as we left it holds nobody up: it is hashed by a worker of its own.
  * How it ends: at close, what has not begun is refused.
  */
@@ -9,7 +9,7 @@
 #include <wasmcached/store/handout.h>
 #include "modules.h"
 
-enum { LINK_BATCH = 256, LINK_SLICE_US = 1000 };
+enum { LINK_BATCH = 256, LINK_SLICE_US = 500 };
 
 struct link_batch { struct task task; struct link_list links; size_t count; bool is_alone; };
 

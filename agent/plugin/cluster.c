@@ -1,6 +1,6 @@
 /*
  * How it goes: one job per kind of object sits in a list and watch on a worker of its own and hands over what came, whole, a hundred objects at a time; the loop decodes it for
- *              a millisecond a turn. What a list changes is put in place together when it is complete; the first list of all, before which nobody is told of chains, as it comes.
+ *              half a millisecond a turn. What a list changes is put in place together when it is complete; the first list, before which nobody is told of chains, as it comes.
  *              Plugins that were listed in the life before come first.
  * How it fails: a watch that is lost changes nothing that is there; it is told once per reason. A kind that the server does not know (no CRD) is an empty one, if it says so
  *               twice and nothing of it was ever known: else what is known stays, since a server that has just started may not know it yet. An object that cannot be read is
@@ -16,7 +16,7 @@
 #include "notes.h"
 #include "remember.h"
 
-enum { BATCH = 128, APPLY_US = 1000, OBJECT_BYTES_MAX = 4 << 20, ABSENT_TIMES = 2, FEEDS = 3, AHEAD_MAX = 8, AHEAD_PAUSE_NS = 500000, SPENT_FEW = 8 };
+enum { BATCH = 128, APPLY_US = 500, OBJECT_BYTES_MAX = 4 << 20, ABSENT_TIMES = 2, FEEDS = 3, AHEAD_MAX = 8, AHEAD_PAUSE_NS = 500000, SPENT_FEW = 8 };
 
 struct feed_kind { const char *source; struct kube_kind kind; enum plugin_kind plugin; };
 static const struct feed_kind kinds[FEEDS] = {
