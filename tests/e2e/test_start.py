@@ -39,7 +39,7 @@ def fill(daemon, count):
         info = os.stat(path)
         repository = f'127.0.0.1:1/fill/m{number}'
         index.execute('INSERT INTO module VALUES (?,?,?,?,?,?,?,?,0)', (key_of(digest), info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, now, now))
-        index.execute('INSERT INTO image VALUES (?,?,?,?,?,?)', (key_of(manifest), key_of(manifest), key_of(digest), key_of(digest), 'application/vnd.oci.image.manifest.v1+json', 'application/wasm'))
+        index.execute('INSERT INTO image (manifest, top, module, layer, media_type, layer_type) VALUES (?,?,?,?,?,?)', (key_of(manifest), key_of(manifest), key_of(digest), key_of(digest), 'application/vnd.oci.image.manifest.v1+json', 'application/wasm'))
         index.execute('INSERT INTO document VALUES (?,?,?)', (key_of(manifest), key_of(manifest), DOCUMENT))
         index.execute('INSERT INTO reference VALUES (?,?,?,?,?,?)', (f'oci://{repository}:v1', key_of(manifest), key_of(manifest), key_of(digest), '', now))
         index.execute('INSERT INTO "grant" VALUES (?,?,?,?,?,?,?,?)', (key_of(manifest), repository, 'anonymous' if number % 2 else 'secret', '' if number % 2 else 'team-a', '' if number % 2 else 'pull',
