@@ -6,7 +6,7 @@ for path in files('.c', '.h', '.py', '.sh'):
     lines = read(path).split('\n')
     count = len(lines) - (lines[-1] == '')
     limit = 120 if path.startswith('include/') else 600
-    if count > limit and not path.startswith('tests/unit/'):
+    if count > limit:
         violations.append(f'{path}:1: {count} lines, at most {limit}')
     if path.endswith(('.c', '.h')) and path.startswith(('agent/', 'include/', 'tools/')):
         violations += [f'{path}:{number}: {len(line)} characters, at most 180' for number, line in enumerate(lines, 1) if len(line) > 180]
