@@ -55,6 +55,7 @@ struct serve_handler {
         const char *(*problem)(void *arg, int http_status, const char *detail);
 };
 
+/* One per loop: the loop waits where it hears of both (agent/serve/drive.c). */
 bool serve_new(struct loop *loop, const struct serve_limits *limits, const struct serve_handler *handler, struct serve **ret_serve, struct error *err);
 /* Before closing: no new connections any more, those that are there go on. Quiet: nobody is connected who has not asked yet, is asking, or is being answered; who waits is. */
 void serve_stop_listening(struct serve *serve);

@@ -1,11 +1,12 @@
 """What was decoded and written for one asker is used again for the next who says the same. It must never outlive its reason: each test asks until the answer comes from memory first."""
+import http.client
 import json
 import os
 import subprocess
 import sys
 
 from conftest import PASSWORD
-from e2e_daemon import ask, await_true
+from e2e_daemon import UnixConnection, ask, await_true
 from e2e_images import body_of, hexes, push, wasm
 from e2e_servers import docker_config
 from e2e_sign import Signed, keys  # noqa: F401 (fixture)
@@ -89,6 +90,30 @@ def test_the_file_is_another(registry, daemon):
     again = daemon.good(url)
     assert body_of(again['path']) == module and again['source'] == 'pulled'
     assert body_of(warm(daemon, url)['path']) == module
+
+
+def test_the_file_is_another_between_two_requests(registry, daemon):
+    """On one connection, right after a hit: what was looked at for the last request is looked at again for this one."""
+    repository, _, module = push(registry)
+    body = json.dumps({'url': registry.ref(repository)})
+    connection = UnixConnection(daemon.agent)
+    connection.connect()
+
+    def asked():
+        """In one write, so that the daemon waits but once for it."""
+        connection.sock.sendall(f'POST /v1/modules HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}'.encode())
+        response = http.client.HTTPResponse(connection.sock)
+        response.begin()
+        return json.loads(response.read())
+    for _ in range(5):
+        path = asked()['path']
+        for _ in range(20):
+            assert asked()['source'] == 'cache'
+        os.chmod(path, 0o644)
+        with open(path, 'r+b') as stream:
+            stream.write(b'\0bad')
+        assert asked()['source'] == 'pulled' and body_of(path) == module
+    connection.close()
 
 
 def test_a_reload_demands_signatures(registry, daemon, keys):  # noqa: F811
