@@ -3,7 +3,7 @@
 #include "serve_rig.h"
 #include "../../agent/serve/room.h"
 
-enum { PLAIN_BYTES = 4000, STALL_MS = 300, REQUESTS_MAX = 2000 };
+enum { PLAIN_BYTES = 4000, STALL_MS = 100, REQUESTS_MAX = 2000 };
 
 static int open_rig(void **state)
 {
@@ -124,15 +124,25 @@ static void exchange_until_quiet(struct rig *rig, int fd)
         assert_true(seen_quiet);
 }
 
-/* Asks without listening until nothing more is taken; the last request may be cut: its rest is returned. */
-static unsigned ask_until_stalled(int fd, char *ret_rest)
+/* Nothing was taken for a while; is it that an answer waits for room, or is the machine slow? */
+static bool is_stalled(struct rig *rig)
+{
+        rig_call(rig, look);
+        return !seen_quiet;
+}
+
+/* Asks without listening, on the last connection made, until nothing more is taken; the last request may be cut: its rest is returned. */
+static unsigned ask_until_stalled(struct rig *rig, int fd, char *ret_rest)
 {
         char request[PLAIN_BYTES + 128];
+        int64_t end_ms = clock_get_ms() + 4 * RIG_PATIENCE_MS;
         for (unsigned number = 0; number < REQUESTS_MAX; number++) {
                 size_t size = request_make(request, number);
                 for (size_t sent = 0; sent < size;) {
                         struct pollfd item = { .fd = fd, .events = POLLOUT };
                         ssize_t count = poll(&item, 1, STALL_MS) > 0 ? send(fd, request + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+                        if (count <= 0 && !is_stalled(rig) && clock_get_ms() < end_ms)
+                                continue;
                         if (count <= 0) {
                                 memcpy(ret_rest, request + sent, size - sent);
                                 ret_rest[size - sent] = '\0';
@@ -153,9 +163,8 @@ static void test_stall(void **state)
         int fd = client_dial(rig);
         exchange_until_quiet(rig, fd);
         for (int round = 0; round < 3; round++) {
-                unsigned count = ask_until_stalled(fd, rest);
+                unsigned count = ask_until_stalled(rig, fd, rest);
                 assert_true(count > 0 && count < REQUESTS_MAX);
-                assert_true(becomes_loud(rig));
                 for (unsigned number = 0; number < count; number++) {
                         assert_true(client_hear(fd, &text));
                         assert_int_equal(strtoul(body_of(&text), NULL, 10), number);
@@ -179,7 +188,7 @@ static void test_stalled_and_gone(void **state)
                 exchange(fd, i);
                 exchange(other, i);
         }
-        ask_until_stalled(fd, rest);
+        ask_until_stalled(rig, fd, rest);
         exchange(other, 4);
         close(fd);
         exchange(other, 5);
