@@ -3,12 +3,14 @@ import os
 import shutil
 import sys
 import tempfile
+import uuid
 
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'fake'))
 
 from e2e_daemon import Daemon  # noqa: E402
+from e2e_identity import FolderOfProc, Node  # noqa: E402
 from e2e_plugins import Folder  # noqa: E402
 from e2e_servers import NGINX, REGISTRY, Authority, Nginx, Registry, TokenServer, run  # noqa: E402
 
@@ -104,3 +106,27 @@ def folder(make_daemon):
     made = Folder(make_daemon(start=False))
     made.daemon.start()
     return made
+
+
+@pytest.fixture
+def folder_of_proc(tmp_path):
+    return FolderOfProc(str(tmp_path / 'proc'))
+
+
+@pytest.fixture
+def make_node(world):
+    nodes = []
+
+    def make(cgroups, **config):
+        daemon = Daemon(os.path.join(world, 'i' + uuid.uuid4().hex[:8]), **config)
+        nodes.append(Node(daemon, cgroups))
+        return nodes[-1]
+    yield make
+    for node in nodes:
+        node.close()
+
+
+@pytest.fixture
+def quick(make_node, folder_of_proc):
+    """For what is not about cgroups themselves."""
+    return make_node(folder_of_proc)

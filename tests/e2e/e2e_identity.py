@@ -228,3 +228,8 @@ class Node:
         code = self.daemon.stop()
         self.cgroups.close()
         assert code in (0, None), self.daemon.told()[-3000:]        # a sanitizer's finding too
+
+
+def known(node, caller, **fields):
+    """Waits until the daemon has read of the pod, and says its answer."""
+    return await_true(lambda: (lambda answer: answer if answer.status == 200 else None)(caller.get(node.url, **fields)), 20, 'a pod to be known')
