@@ -3,6 +3,7 @@ import base64
 import json
 import os
 import threading
+import urllib.parse
 
 import pytest
 
@@ -196,3 +197,35 @@ def test_many_secrets_of_an_api_that_hangs(registry, private, kube, cluster):
     assert answer.status == 200 and answer.json['sha256'] == hexes(module)
     for thread in asking:
         thread.join()
+
+
+# ---- what is asked at all
+def test_traps_of_the_api_that_nobody_steps_into(cluster, kube, private):
+    """Measured of a real server: protobuf and CBOR are 406 for custom resources, one version number more or none is 500 or silence, an open watch of a Secret outlives the right to it, and a watch
+    without timeout or bookmarks can hang for ever. None of it is ever asked for, in a life with lists, watches, relists, Secrets, Events."""
+    first, second = (push(private, repository=unique()) for _ in range(2))
+    kube.apply(secret('pull', config_of(private)), plugin('p', url=private.ref(first[0]), imagePullSecret='pull'), plugin('broken', url=private.ref(first[0]), imagePullSecret='nowhere'))
+    cluster.daemon.start()
+    cluster.await_state('p', 'ready')
+    kube.apply(plugin('p', url=private.ref(second[0]), imagePullSecret='pull'))
+    await_true(lambda: cluster.entry('p')['sha256'] == hexes(second[2]), 30)
+    kube.steer('expire')
+    kube.steer('close')
+    await_true(lambda: len([entry for entry in kube.log('GET ') if 'wasmplugins' in entry['target']]) >= 3, 60)
+    await_true(lambda: kube.events(), 30)
+    log = kube.log()
+    for entry in log:
+        path, _, query = entry['target'].partition('?')
+        query = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+        assert entry['accept'] == 'application/json' and entry['encoding'] in (None, 'identity'), entry
+        assert (entry['method'], query.get('watch')) in {('GET', None), ('GET', '1'), ('GET', 'true'), ('POST', None), ('PATCH', None)}, entry
+        if 'watch' in query:
+            assert query['allowWatchBookmarks'] in ('1', 'true') and 1 <= int(query['timeoutSeconds']) <= 600, entry
+            assert 'sendInitialEvents' not in query or query['resourceVersionMatch'] == 'NotOlderThan', entry
+        if query.get('resourceVersion'):
+            assert query['resourceVersion'].isdigit(), entry
+        if '/secrets' in path:                   # by name alone, once per answer
+            assert path.startswith('/api/v1/namespaces/team-a/secrets/') and not query, entry
+        if path.endswith('/pods'):
+            assert query['fieldSelector'].startswith('spec.nodeName='), entry
+    assert {part for entry in log for part in ('watch=', '/secrets/', '/events') if part in entry['target']} == {'watch=', '/secrets/', '/events'}

@@ -7,7 +7,7 @@ On start one line is printed: `ready PORT 0 [TLS]`; both ports serve the same wo
 resource, POST of TokenReviews and Events, PATCH of Events. What it answers follows a real kube-apiserver 1.37.
 
 Steering (never logged, never refused; GET or POST, everything in the query):
-    /_log[?clear=1]                        requests so far: method, target, authorization, body
+    /_log[?clear=1]                        requests so far: method, target, authorization, what is accepted, body
     /_put?path=P&json=OBJECT[&pad=N][&depth=N][&count=N]     makes or replaces; P is the collection (/api/v1/secrets); pad and depth blow spec.pad up; count makes name-0 …
     /_delete?path=P&namespace=&name=
     /_bookmark                             every open watch gets one
@@ -133,7 +133,7 @@ class Api:
         authorization = request.header("Authorization")
         with world.changed:
             world.log.append({"method": request.method, "target": request.target, "authorization": authorization, "host": request.header("Host"),
-                              "type": request.header("Content-Type"), "body": request.body.decode("utf-8", "replace")})
+                              "type": request.header("Content-Type"), "accept": request.header("Accept"), "encoding": request.header("Accept-Encoding"), "body": request.body.decode("utf-8", "replace")})
         if world.accept is not None and (authorization or "").removeprefix("Bearer ") not in world.accept:
             return connection.reply(401, status(401, "Unauthorized", "Unauthorized"), JSON)
         fault = world.take_fault(f"{request.method} {request.target}")
