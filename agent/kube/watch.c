@@ -35,6 +35,7 @@ struct stream {
         struct cut cut;
         struct run *run;
         struct value *object;              /* of the event whose envelope is still open */
+        size_t object_bytes;
         struct error problem;              /* why `object` is NULL */
         struct cut_names names;
         bool has_object;
@@ -105,6 +106,7 @@ static void object_take(struct stream *stream, const struct cut_piece *piece)
         cut_names_fini(&stream->names);
         stream->problem = (struct error){ 0 };
         stream->has_object = true;
+        stream->object_bytes = piece->size_bytes;
         if (piece->is_cut)
                 refuse(&stream->problem, ERROR_TOO_LARGE, "the object is larger than %zu bytes", stream->cut.piece_bytes_max);
         else if (!json_parse(piece->bytes, piece->size_bytes, ERROR_UPSTREAM_ERROR, &stream->object, &stream->problem))
@@ -127,7 +129,7 @@ static bool object_give(struct stream *stream, enum kube_change change, struct e
 
         if (!stream->run->in_list)
                 version_keep(stream->run, texts[3]);       /* before the texts go with an object that is taken */
-        struct kube_object object = { change, texts[0], texts[1], texts[2], texts[3], stream->object, stream->object ? NULL : &stream->problem };
+        struct kube_object object = { change, texts[0], texts[1], texts[2], texts[3], stream->object, stream->object ? NULL : &stream->problem, stream->object_bytes };
         stream->is_over = !stream->run->visitor->object(stream->run->visitor, &object, err);
         stream->object = object.object;
         return !stream->is_over;

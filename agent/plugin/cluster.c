@@ -1,6 +1,6 @@
 /*
- * How it goes: one job per kind of object sits in a list and watch on a worker of its own and hands over what came, whole, a hundred objects at a time; the loop decodes it for
- *              half a millisecond a turn. What a list changes is put in place together when it is complete; the first list, before which nobody is told of chains, as it comes.
+ * How it goes: one job per kind of object sits in a list and watch on a worker of its own and hands over what came, whole, a hundred objects or a MiB at a time; the loop decodes
+ *              it for half a millisecond a turn. What a list changes is put in place together when it is complete; the first list, before which nobody has chains, as it comes.
  *              Plugins that were listed in the life before come first.
  * How it fails: a watch that is lost changes nothing that is there; it is told once per reason. A kind that the server does not know (no CRD) is an empty one, if it says so
  *               twice and nothing of it was ever known: else what is known stays, since a server that has just started may not know it yet. An object that cannot be read is
@@ -12,7 +12,7 @@
 #include "cluster_feed.h"
 #include "notes.h"
 
-enum { APPLY_US = 500, OBJECT_BYTES_MAX = 4 << 20, AHEAD_MAX = 8, AHEAD_PAUSE_NS = 500000, SPENT_FEW = 8 };
+enum { APPLY_US = 500, OBJECT_BYTES_MAX = 4 << 20, BATCH_BYTES = 1 << 20, AHEAD_MAX = 8, AHEAD_PAUSE_NS = 500000, SPENT_FEW = 8 };
 
 static const struct feed_kind kinds[FEEDS] = {
         { "kubernetes/wasmplugins", { "extensions.istio.io", "v1alpha1", "wasmplugins" }, PLUGIN_WASM_PLUGIN },
@@ -83,12 +83,13 @@ static void deliver(struct feed *feed, enum delivery_kind kind)
         post(delivery_new(feed, kind));
 }
 
-static void item_add(struct feed *feed, const struct item *item)
+static void item_add(struct feed *feed, const struct item *item, size_t size_bytes)
 {
         if (!feed->filling)
                 feed->filling = delivery_new(feed, DELIVERY_ITEMS);
         feed->filling->items[feed->filling->item_count++] = *item;
-        if (!feed->is_listing || feed->filling->item_count == BATCH)
+        feed->filling->size_bytes += size_bytes;
+        if (!feed->is_listing || feed->filling->item_count == BATCH || feed->filling->size_bytes >= BATCH_BYTES)
                 filling_post(feed);
 }
 
@@ -142,7 +143,7 @@ static bool object_came(struct kube_visitor *visitor, struct kube_object *object
         if (!is_gone)
                 item.owned = TAKE(object->object);
         item.object = item.owned;
-        item_add(feed, &item);
+        item_add(feed, &item, object->size_bytes);
         return true;
 }
 
@@ -160,7 +161,7 @@ static void state_came(struct kube_visitor *visitor, enum kube_watch_state state
 static void object_remembered(void *arg, struct value **line)
 {
         const struct value *object = value_get_member(*line, "put");
-        item_add(arg, &(struct item){ .change = KUBE_PUT, .owned = TAKE(*line), .object = object });
+        item_add(arg, &(struct item){ .change = KUBE_PUT, .owned = TAKE(*line), .object = object }, 0);
 }
 
 /* What was known before the restart, as if it had been listed. */

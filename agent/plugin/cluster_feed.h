@@ -20,7 +20,7 @@ struct delivery {
         enum delivery_kind kind;
         bool is_remembered;                       /* a list of before the restart */
         enum kube_watch_state state; struct error err;
-        struct item items[BATCH]; size_t item_count;
+        struct item items[BATCH]; size_t item_count, size_bytes;       /* of their texts */
 };
 
 struct feed {

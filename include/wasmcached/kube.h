@@ -68,6 +68,7 @@ struct kube_object {
         const char *namespace, *name, *uid, *version;              /* never NULL; namespace "" = none */
         struct value *object;             /* may be taken (TAKE). NULL: it cannot be read (too large, too deep, not JSON), `problem` says why; it exists all the same */
         const struct error *problem;
+        size_t size_bytes;                /* of its text */
 };
 enum kube_watch_state { KUBE_WATCH_LISTING, KUBE_WATCH_LIVE, KUBE_WATCH_LOST };
 /* Called on the worker that runs the watch. False ends the watch with their error. What is given is borrowed for the call, unless it says else. */

@@ -1,6 +1,7 @@
 """WasmPlugins from the API server: listed, watched, remembered; what happens when it is away, says no, or talks nonsense."""
 import json
 import os
+import re
 import time
 
 import pytest
@@ -88,6 +89,16 @@ def test_ten_thousand(kube, cluster):
     assert slowest < 2, slowest
     kube.apply(plugin('last', url='oci://127.0.0.1:1/x:v1'))
     await_true(lambda: 'last' in cluster.names(), 30)
+
+
+def test_large_objects_are_not_held_together(kube, cluster):
+    """A list of many large objects goes through in pieces that are bounded in bytes, too."""
+    kube.apply(plugin('p', url='oci://127.0.0.1:1/x:v1'), count=200, pad=1 << 20)
+    cluster.daemon.start()
+    await_true(lambda: len(cluster.resources(limit=1000)) == 200, 120)
+    with open(f'/proc/{cluster.daemon.process.pid}/status', encoding='ascii') as stream:
+        peak = int(re.search(r'VmHWM:\s+(\d+)', stream.read())[1])
+    assert peak < 120 << 10, f'{peak} KiB'
 
 
 def listed(thing, kind, version):
