@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include <wasmcached/base/thread.h>
 
-/* By a system call filter (the unit of systemd has one), perhaps: not tried again for each pull. */
+/* By a system call filter, perhaps: not tried again for each pull. */
 static atomic_bool is_forbidden;
 
 static bool start_elsewhere(void *(*run)(void *arg), void *arg, pthread_t *ret_thread)
@@ -34,6 +34,21 @@ static bool start_elsewhere(void *(*run)(void *arg), void *arg, pthread_t *ret_t
         if (failure == EPERM)
                 atomic_store(&is_forbidden, true);
         return failure == 0;
+}
+
+void thread_step_aside(int processor)
+{
+        cpu_set_t all, others;
+        if (processor < 0 || processor >= CPU_SETSIZE || sched_getcpu() != processor || atomic_load(&is_forbidden) || sched_getaffinity(0, sizeof all, &all) != 0)
+                return;
+        others = all;
+        CPU_CLR(processor, &others);
+        if (CPU_COUNT(&others) == 0)
+                return;
+        if (sched_setaffinity(0, sizeof others, &others) == 0)
+                sched_setaffinity(0, sizeof all, &all);
+        else if (errno == EPERM)
+                atomic_store(&is_forbidden, true);
 }
 
 bool thread_start(void *(*run)(void *arg), void *arg, pthread_t *ret_thread)

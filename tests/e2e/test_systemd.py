@@ -46,11 +46,11 @@ def test_setting(units, setting):
 
 
 def test_workers_may_step_back(units):
-    """sched_setscheduler(2) and setpriority(2) are of @resources: allowed again after it was taken away, or all threads would be alike."""
+    """These are of @resources: allowed again after it was taken away, or all threads would be alike, and two of one pull on one processor."""
     lists = re.findall('^SystemCallFilter=(.*)', (units / 'wasmcached.service').read_text(), re.M)
     allowed = [line for line in lists if not line.startswith('~')][-1].split()
-    assert {'sched_setscheduler', 'setpriority'} <= set(allowed)
-    assert lists.index('sched_setscheduler setpriority') > lists.index('~@privileged @resources')
+    assert {'sched_setscheduler', 'setpriority', 'sched_setaffinity'} <= set(allowed)
+    assert lists.index('sched_setscheduler setpriority sched_setaffinity') > lists.index('~@privileged @resources')
 
 
 def test_user_and_folders_agree():
