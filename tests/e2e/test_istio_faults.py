@@ -1,11 +1,21 @@
 """What Istio's own cache of modules was measured to do wrong, one row after the other, and what is done here instead. The other rows: test_pull.py (policies, moved tags, latest), test_store.py and
 tests/flow (damage, single flight)."""
+import concurrent.futures
 import glob
 import os
+import re
+
+import pytest
 
 from e2e_daemon import await_true
 from e2e_images import body_of, hexes, push, unique, wasm
 from e2e_servers import Registry
+
+
+def memory_peak(daemon):
+    """KiB."""
+    with open(f'/proc/{daemon.process.pid}/status', encoding='ascii') as stream:
+        return int(re.search(r'VmHWM:\s+(\d+)', stream.read())[1])
 
 
 def test_cold_warm_restart(daemon, registry):
@@ -19,6 +29,26 @@ def test_cold_warm_restart(daemon, registry):
     assert daemon.good(url)['source'] == 'cache'
     daemon.restart()
     assert daemon.good(url)['source'] == 'cache' and len(registry.requests()) == cold
+
+
+@pytest.mark.parametrize('kind', ['image', 'http'])
+def test_two_hundred_at_once(daemon, registry, nginx, kind):
+    """Istio: 600 requests for an image, 200 for a url, 2 to 5 GB of memory, and most fail when each has 30 s. Here one download for all, whatever resources they name, and memory that stays."""
+    module = wasm(unique(), 14 << 20)
+    if kind == 'image':
+        repository, _, _ = push(registry, module)
+        url, count = registry.ref(repository), lambda: sum(1 for method, path, status in registry.requests() if f'/{repository}/' in path and method == 'GET' and status == 200)
+    else:
+        name = unique().replace('/', '-') + '.wasm'
+        url = nginx.put(name, module)
+        count = lambda: len(nginx.lines(name))
+    before, started = count(), memory_peak(daemon)
+    with concurrent.futures.ThreadPoolExecutor(200) as pool:
+        answers = list(pool.map(lambda number: daemon.ask('POST', '/v1/modules', {'url': url, 'resource': {'name': f'r{number}', 'version': '1'}}), range(200)))
+    assert [answer.status for answer in answers] == [200] * 200, [answer.text for answer in answers if answer.status != 200][:3]
+    assert {answer.json['sha256'] for answer in answers} == {hexes(module)}
+    assert count() - before == (2 if kind == 'image' else 1)
+    assert memory_peak(daemon) - started < 40 << 10
 
 
 def test_known_digest_of_a_tag_that_is_none(daemon, registry):
