@@ -27,14 +27,12 @@ Steering (never logged, never refused; GET or POST, everything in the query):
 import argparse
 import json
 import re
-import signal
 import ssl
-import sys
 import threading
 import time
 from urllib.parse import parse_qs, unquote
 
-from wire import Closed, Server
+from wire import Closed, Server, wait_for_end
 
 FIRST = 1000
 KINDS = {"secrets": "Secret", "pods": "Pod", "wasmplugins": "WasmPlugin", "trafficextensions": "TrafficExtension", "events": "Event"}
@@ -405,12 +403,7 @@ def main():
         ports.append(servers[1].port)
     print("ready", *ports, flush=True)
 
-    done = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: done.set())
-    signal.signal(signal.SIGINT, lambda *_: done.set())
-    if arguments.until_eof:
-        threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
-    done.wait()
+    wait_for_end(arguments.until_eof)
     for server in servers:
         server.stop()
 

@@ -33,10 +33,8 @@ Steering (on any port, not logged):
 """
 import argparse
 import json
-import signal
 import ssl
 import sys
-import threading
 from urllib.parse import parse_qs
 
 import good  # noqa: F401 (the modes register themselves)
@@ -50,7 +48,7 @@ import modes_wire  # noqa: F401
 import sources
 from content import OCI_INDEX, sha256, wasm
 from signing import ec_key, referrers_index, sign_bundle, sign_simple
-from wire import Server
+from wire import Server, wait_for_end
 from world import MODES, World
 
 
@@ -250,12 +248,7 @@ def main():
     world.tls_port = servers[2].port if arguments.tls else 0
     print("ready", *(server.port for server in servers), flush=True)
 
-    done = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: done.set())
-    signal.signal(signal.SIGINT, lambda *_: done.set())
-    if arguments.until_eof:
-        threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
-    done.wait()
+    wait_for_end(arguments.until_eof)
     for server in servers:
         server.stop()
     return None

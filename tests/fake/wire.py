@@ -1,8 +1,11 @@
 """wire: HTTP/1.1 over raw sockets, so that a mode can break every rule of it."""
 import json
+import queue
+import signal
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 
@@ -188,3 +191,14 @@ class Server:
 
 def now_http_date(seconds):
     return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + seconds))
+
+
+def wait_for_end(until_eof):
+    """Until SIGTERM or SIGINT, or the end of stdin if that is asked for. A SimpleQueue, since what its put() takes no handler can wait for: Event.set() of a handler hangs when the main thread is just within
+    wait()."""
+    ends = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ends.put(None))
+    if until_eof:
+        threading.Thread(target=lambda: (sys.stdin.read(), ends.put(None)), daemon=True).start()
+    ends.get()
