@@ -29,7 +29,7 @@ static bool size_read(const char *line, size_t length, uint64_t *ret_size)
 static bool root_read(const char *line, size_t length, uint8_t ret_root[LOG_HASH_BYTES])
 {
         uint8_t bytes[64];
-        size_t size;
+        size_t size = 0;
 
         if (length != 44 || !base64_decode(line, length, false, bytes, &size) || size != LOG_HASH_BYTES)
                 return false;
@@ -52,7 +52,7 @@ static bool shape_check(const char *note, size_t length, const char **ret_blank)
                 if (((unsigned char)note[i] < 0x20 && note[i] != '\n') || note[i] == 0x7f)
                         return false;
         *ret_blank = last_blank_line(note, length);
-        return *ret_blank && *ret_blank > note && *ret_blank + 2 < note + length && note[length - 1] == '\n';
+        return *ret_blank && *ret_blank != note && *ret_blank + 2 < note + length && note[length - 1] == '\n';
 }
 
 bool checkpoint_parse(const char *note, struct checkpoint *ret_checkpoint, struct error *err)

@@ -34,7 +34,7 @@ bool inclusion_check(const struct inclusion *proof, struct span leaf, struct err
 {
         uint8_t hash[LOG_HASH_BYTES];
 
-        if (proof->size == 0 || proof->size > INT64_MAX || proof->index >= proof->size)
+        if (proof->size > INT64_MAX || proof->index >= proof->size)         /* no index is in a tree of 0 */
                 return refuse(err, ERROR_SIGNATURE_INVALID, "inclusion proof: index %llu is not in a tree of %llu", (unsigned long long)proof->index,
                               (unsigned long long)proof->size);
         uint64_t differ = proof->index ^ (proof->size - 1);

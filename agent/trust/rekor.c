@@ -72,7 +72,7 @@ static bool hash_read(const struct value *map, const char *name, const struct va
 {
         const char *text = value_get_text(text_value ? text_value : value_get_member(map, name));
         CLEANUP(cleanup_free) void *bytes = NULL;
-        size_t size;
+        size_t size = 0;
 
         if (!text || !base64_take(text, strlen(text), BASE64_EITHER, LOG_HASH_BYTES, &bytes, &size) || size != LOG_HASH_BYTES)
                 return refuse(err, ERROR_SIGNATURE_INVALID, "\"%s\" is no hash of %d bytes", name, LOG_HASH_BYTES);

@@ -67,5 +67,7 @@ EQUIVALENT = [
     ('rekor_body.c', 'hash_check', '!hashable_get(content, i, bytes, &ours)', SOUND),
     ('bundle.c', 'message_digest_check', '!hashable_get(&file, i, bytes, &ours)', SOUND),
     ('verify.c', 'hash_bytes', 're:EVP_Digest.*', SOUND),
+    ('checkpoint.c', 'root_read', '!base64_decode(line, length, false, bytes, &size)', NO_BYTES),
+    ('rekor.c', 'hash_read', '!base64_take(text, strlen(text), BASE64_EITHER, LOG_HASH_BYTES, &bytes, &size)', NO_BYTES),
     ('content.c', 'equation_holds', 'crypto_core_ed25519_sub(r, left, right) == 0', 'false only for what is no point, and both were just made'),
 ]

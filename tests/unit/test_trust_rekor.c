@@ -94,6 +94,7 @@ static void test_inclusion(void **state)
 /* ---- notes ---- */
 
 #define ROOT "rnpacIXSjoToEDh0qD4CLAKdkPnW1Y4R1DhFMS+AGlI="
+#define AAA "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 #define NOTE "rekor.example - 1\n12\n" ROOT "\n\n\xe2\x80\x94 rekor.example wNI9ajBFAiB=\n"
 static const struct { const char *text; const char *says; } notes[] = {
         { NOTE, NULL }, { "o\n0\n" ROOT "\n\n\xe2\x80\x94 n AAAAAAAAAA==\n", NULL }, { "o\n1\n" ROOT "\nmore\nand more\n\n\xe2\x80\x94 n AAAAAAAAAA==\n", NULL }, { "o\n1\n" ROOT "\n\n\xe2\x80\x94 n", "no signed note" }, { "", "no signed note" },
@@ -101,6 +102,7 @@ static const struct { const char *text; const char *says; } notes[] = {
         { "o\x7f\n1\n" ROOT "\n\nx\n", "no signed note" }, { "\no\n1\n" ROOT "\n\nx\n", "three lines" }, { "o\n\n1\n" ROOT "\n\nx\n", "three lines" }, { "o\n1\n\nx\n", "three lines" }, { "o\n\nx\n", "three lines" }, { "o\n01\n" ROOT "\n\nx\n", "its size" },
         { "o\n-1\n" ROOT "\n\nx\n", "its size" }, { "o\n1 \n" ROOT "\n\nx\n", "its size" }, { "o\n9999999999999999999\n" ROOT "\n\nx\n", "its size" }, { "o\n1\n" ROOT "A\n\nx\n", "root" }, { "o\n1\nrnpacIXSjoToEDh0qD4CLAKdkPnW1Y4R1DhFMS+AGg==\n\nx\n", "root" }, { "o\n1\nrnpacIXSjoToEDh0qD4CLAKdkPnW1Y4R1DhFMS+AGlIA\n\nx\n", "root" },
         { "o\n1\nrnpacIXSjoToEDh0qD4CLAKdkPnW1Y4R1DhFMS+AGlJ=\n\nx\n", "root" }, { "o\n1\nrnpacIXSjoToEDh0qD4CLAKdkPnW1Y4R1DhFMS-AGlI=\n\nx\n", "root" },
+        { "o\n1:\n" ROOT "\n\nx\n", "its size" }, { "o\n1\n" AAA AAA AAA AAA AAA "\n\nx\n", "root" },           /* far more than there is room for */
 };
 
 static void test_notes(void **state)
@@ -389,7 +391,7 @@ static const struct { const char *from, *to, *says; } broken_entries[] = {
         { "\"signedEntryTimestamp\":\"", "\"signedEntryTimestamp\":\"!", "signedEntryTimestamp" }, { "\"signedEntryTimestamp\"", "\"s\"", "signedEntryTimestamp" }, { "\"inclusionPromise\":{", "\"inclusionPromise\":{\"signedEntryTimestamp\":\"AA==\"},\"i\":{", "signed entry timestamp is not" },
         { "\"canonicalizedBody\":\"", "\"canonicalizedBody\":\"!", "canonicalizedBody" }, { "\"canonicalizedBody\"", "\"body\"", "canonicalizedBody" }, { "\"inclusionProof\":{", "\"inclusionProof\":[],\"i\":{", "inclusionProof" }, { "\"logIndex\":5,", "\"logIndex\":4,", "inclusion proof" },
         { "\"treeSize\":11", "\"treeSize\":12", "not the checkpoint's" }, { "\"treeSize\":11", "\"treeSize\":\"11\"", NULL }, { "\"treeSize\":11,", "", "not the checkpoint's" }, { "\"rootHash\":\"", "\"rootHash\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\",\"r\":\"", "not the checkpoint's" },
-        { "\"rootHash\":\"", "\"rootHash\":\"AA\",\"r\":\"", "rootHash" }, { "\"hashes\":[", "\"hashes\":[\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\",", "the path has" }, { "\"hashes\":[", "\"hashes\":[],\"h\":[", "has 0 hashes" }, { "\"hashes\":[", "\"hashes\":[7,", "hashes" },
+        { "\"rootHash\":\"", "\"rootHash\":\"AA\",\"r\":\"", "rootHash" }, { "\"hashes\":[", "\"hashes\":[\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\",", "the path has" }, { "\"hashes\":[", "\"hashes\":[],\"h\":[", "has 0 hashes" }, { "\"hashes\":[", "\"hashes\":[7,", "\"hashes\" is no hash" },
         { "\"hashes\":[", "\"hashes\":{},\"h\":[", "\"hashes\" must be of type" }, { "\"checkpoint\":{", "\"checkpoint\":{},\"c\":{", "no checkpoint" }, { "\"checkpoint\":{", "\"checkpoint\":null,\"c\":{", "no checkpoint" }, { "\"checkpoint\":{", "\"checkpoint\":[],\"c\":{", "\"checkpoint\" must be of type" },
         { "rekor.example - 1193050959916656506\\n11", "rekor.example - 1193050959916656506\\n12", "not the checkpoint's" }, { "rekor.example - 1193050959916656506\\n", "rekor.example - 1193050959916656507\\n", "checkpoint is not signed" },
         { "\xe2\x80\x94 rekor.example ", "\xe2\x80\x94 other.example ", "no signature of the log" }, { "\xe2\x80\x94 rekor.example ", "\xe2\x80\x94 rekor.exampl ", "no signature of the log" }, { "\xe2\x80\x94 rekor.example ", "- rekor.example ", "no signed note" },
@@ -487,12 +489,31 @@ static void test_time(void **state)
         }
 }
 
+/* Only an Ed25519 log has a name of origin and raw key; an EC log that calls itself by its origin and nothing, or a promise of an Ed25519 log that is not ours, is unknown. */
+static void test_names(void **state)
+{
+        (void)state;
+        CLEANUP(texts_fini) struct signed_texts texts = texts_make(rig.pkey, RIG_STATEMENT, true);
+        CLEANUP(cleanup_free) char *body = body_make(DSSE, &texts);
+        struct rig_log nameless = rig.log;
+        struct digest digest;
+        CLEANUP(buffer_fini) struct buffer named = { 0 };
+        buffer_printf(&named, "%s\n%c", nameless.origin, 1);
+        buffer_append(&named, (const uint8_t[32]){ 0 }, 32);
+        digest_sha256(named.data, named.used, &digest);
+        memcpy(nameless.id, digest.bytes, RIG_HASH);
+        CLEANUP(cleanup_free) char *by_origin = rig_entry(&nameless, &(struct rig_entry){ .body = body, .kind = "dsse", .version = "0.0.1", .time = 5 });
+        CLEANUP(cleanup_free) char *promise = rig_entry(&rig.foreign, &(struct rig_entry){ .body = body, .kind = "dsse", .version = "0.0.1", .time = 5, .proof = "" });
+        expect_entries(&texts, by_origin, rig.log.keys, TRUST_NO_LOG_ENTRY, "is not one of the configured");
+        expect_entries(&texts, promise, rig.edlog.keys, TRUST_NO_LOG_ENTRY, "is not one of the configured");
+}
+
 /* The log's signatures count against the budget of the flight like any other. */
 static void test_budget(void **state)
 {
         (void)state;
         CLEANUP(texts_fini) struct signed_texts texts = texts_make(rig.pkey, RIG_STATEMENT, true);
-        CLEANUP(cleanup_free) char *body = body_make(DSSE, &texts), *entry = rig_entry(&rig.log, &(struct rig_entry){ .body = body, .kind = "dsse", .version = "0.0.1", .time = 5 }), *two = string_format("%s,%s", entry, entry);
+        CLEANUP(cleanup_free) char *body = body_make(DSSE, &texts), *entry = rig_entry(&rig.log, &(struct rig_entry){ .body = body, .kind = "dsse", .version = "0.0.1", .time = 5 }), *two = string_format("{},%s,%s", entry, entry);
         CLEANUP(cleanup_free) char *bundle = bundle_make(&texts, two);
         struct trust_policy_options options = { .formats = TRUST_FORMATS_DEFAULT, .rekor_keys = rig.log.keys };
         CLEANUP(trust_policy_unref) struct trust_policy *policy = trust_policy_new(&options);
@@ -568,7 +589,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_inclusion), cmocka_unit_test(test_notes), cmocka_unit_test(test_note_lines), cmocka_unit_test(test_kinds), cmocka_unit_test(test_bindings), cmocka_unit_test(test_bodies), cmocka_unit_test(test_body_objects), cmocka_unit_test(test_longer),
-                cmocka_unit_test(test_entries), cmocka_unit_test(test_first_entry), cmocka_unit_test(test_witnesses), cmocka_unit_test(test_several), cmocka_unit_test(test_time), cmocka_unit_test(test_budget),
+                cmocka_unit_test(test_entries), cmocka_unit_test(test_first_entry), cmocka_unit_test(test_witnesses), cmocka_unit_test(test_several), cmocka_unit_test(test_time), cmocka_unit_test(test_names), cmocka_unit_test(test_budget),
                 cmocka_unit_test(test_annotations), cmocka_unit_test(test_dsse_kinds_are_for_dsse),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
