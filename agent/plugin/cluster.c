@@ -160,8 +160,11 @@ static void state_came(struct kube_visitor *visitor, enum kube_watch_state state
 
 static void object_remembered(void *arg, struct value **line)
 {
-        const struct value *object = value_get_member(*line, "put");
-        item_add(arg, &(struct item){ .change = KUBE_PUT, .owned = TAKE(*line), .object = object }, 0);
+        const struct value *object = value_get_member(*line, "put"), *metadata = value_get_member(object, "metadata");
+        const char *namespace = value_get_text(value_get_member(metadata, "namespace")), *name = value_get_text(value_get_member(metadata, "name"));
+        struct item item = { .change = KUBE_PUT, .namespace = string_copy(namespace ? namespace : ""), .name = string_copy(name ? name : ""), .object = object };
+        item.owned = TAKE(*line);
+        item_add(arg, &item, 0);
 }
 
 /* What was known before the restart, as if it had been listed. */

@@ -120,7 +120,7 @@ def test_before_the_pods_have_been_listed(quick):
         in_cluster(quick.daemon, kube, node='node-a')
         mine, gone = pod_object('web', 'team-a', node='node-a', app='web'), pod_object('gone', 'team-a', node='node-a')
         rule = plugin('p', url=quick.url, selector={'matchLabels': {'app': 'web'}})
-        kube.apply(mine, gone, rule)
+        kube.apply(mine, gone, rule, *(pod_object(name, 'team-a', node='node-a') for name in ('third', 'fourth')))       # several are remembered
         quick.start()
         caller, late = quick.caller(mine), pod_object('late', 'team-b', node='node-a')
         path = known(quick, caller).json['path']
