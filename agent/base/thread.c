@@ -36,21 +36,6 @@ static bool start_elsewhere(void *(*run)(void *arg), void *arg, pthread_t *ret_t
         return failure == 0;
 }
 
-void thread_step_aside(int processor)
-{
-        cpu_set_t all, others;
-        if (processor < 0 || processor >= CPU_SETSIZE || sched_getcpu() != processor || atomic_load(&is_forbidden) || sched_getaffinity(0, sizeof all, &all) != 0)
-                return;
-        others = all;
-        CPU_CLR(processor, &others);
-        if (CPU_COUNT(&others) == 0)
-                return;
-        if (sched_setaffinity(0, sizeof others, &others) == 0)
-                sched_setaffinity(0, sizeof all, &all);
-        else if (errno == EPERM)
-                atomic_store(&is_forbidden, true);
-}
-
 bool thread_start(void *(*run)(void *arg), void *arg, pthread_t *ret_thread)
 {
         sigset_t every, before;

@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,7 @@
 #include <unistd.h>
 #include "inside.h"
 
-enum { CHUNK_BYTES = 256 * 1024, CHUNKS = 4, LOOK_CHUNKS = 2, FLUSH_BYTES = 4 * 1024 * 1024, TEMP_NAME_BYTES = 40 };
+enum { CHUNK_BYTES = 256 * 1024, CHUNKS = 4, FLUSH_BYTES = 4 * 1024 * 1024, TEMP_NAME_BYTES = 40 };
 
 /* On its way into the file; how far the hash has come is writer->hashed. */
 enum chunk_way { CHUNK_DUE, CHUNK_TAKEN, CHUNK_WRITTEN };
@@ -43,7 +42,6 @@ struct blob_writer {
         pthread_mutex_t lock;
         pthread_cond_t changed;
         unsigned given, hashed, written;
-        int processor;                            /* where the first thread gave the last chunk */
         uint64_t flushed;                         /* bytes sent on their way to the disk */
         bool has_trouble;                         /* a chunk could not be written */
         struct error trouble;
@@ -115,9 +113,7 @@ static bool step_write(struct blob_writer *writer)
 static void step_hash(struct blob_writer *writer)
 {
         const struct chunk *chunk = &writer->chunks[writer->hashed % CHUNKS];
-        int processor = writer->has_thread && writer->hashed % LOOK_CHUNKS == 0 ? writer->processor : -1;
         pthread_mutex_unlock(&writer->lock);
-        thread_step_aside(processor);
         chunk_hash(writer, chunk);
         pthread_mutex_lock(&writer->lock);
         writer->hashed++;
@@ -174,7 +170,6 @@ static bool chunk_give(struct blob_writer *writer, struct error *err)
         pthread_mutex_lock(&writer->lock);
         writer->chunks[writer->given % CHUNKS].way = CHUNK_DUE;
         writer->given++;
-        writer->processor = sched_getcpu();
         pthread_cond_signal(&writer->changed);
         if (!writer->has_thread) {
                 step_hash(writer);

@@ -64,34 +64,8 @@ static void test_thread(void **state)
         assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
 }
 
-/* Elsewhere where there is an elsewhere, with all the rights as before; and of a processor where the caller is not, nothing is done. */
-static void test_step_aside(void **state)
-{
-        (void)state;
-        cpu_set_t all, after, one;
-        assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
-        unsigned moved = 0;
-        for (int tries = 0; tries < 100; tries++) {
-                int here = sched_getcpu();
-                thread_step_aside(here);
-                moved += sched_getcpu() != here;
-                assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
-                assert_true(CPU_EQUAL(&all, &after));
-        }
-        assert_true(CPU_COUNT(&all) == 1 ? moved == 0 : moved > 50);
-        thread_step_aside(-1);
-        thread_step_aside(CPU_SETSIZE);
-        CPU_ZERO(&one);
-        CPU_SET(sched_getcpu(), &one);
-        assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
-        thread_step_aside(sched_getcpu());
-        assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
-        assert_true(CPU_EQUAL(&one, &after));
-        assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
-}
-
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_thread), cmocka_unit_test(test_step_aside) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_thread) };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,5 +6,3 @@
 /* Starts a thread that no signal comes to and that begins on another processor than the caller's, where it may have one; after that the kernel places it. False: there are too
    many threads, or too little memory; the caller then does the work itself. */
 bool thread_start(void *(*run)(void *arg), void *arg, pthread_t *ret_thread);
-/* The caller runs on another processor than this one from now on, where it may have one, until the kernel places it anew: for two that work for each other and were put on one. */
-void thread_step_aside(int processor);
