@@ -117,6 +117,7 @@ static void integers_widen(const char *text, size_t size_bytes, struct buffer *r
 {
         bool is_string = false;
 
+        buffer_reserve(ret_text, size_bytes + size_bytes / 8 + 8);         /* two for each number of 19 at least: no growth, so no copy of a secret that nobody wipes */
         for (size_t i = 0, length; i < size_bytes; i += length) {
                 char digits[32] = "";
 
