@@ -2,12 +2,11 @@
  * How it goes: one scan bounds depth and number of nodes before anything is allocated, then jansson reads strictly and its tree is copied into ours.
  *              Integers beyond 64 bits, which jansson refuses and JSON does not, are written as reals for a second reading.
  * How it fails: with line and column and the kind of error; never with the text around it, which may be a secret.
- * How it ends: jansson's tree is wiped and released at once, ours by value_free.
+ * How it ends: jansson's tree is released at once, wiped after json_start_wiping(), ours by value_free.
  */
 #include <errno.h>
 #include <jansson.h>
 #include <malloc.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <wasmcached/base/buffer.h>
@@ -140,7 +139,6 @@ static void integers_widen(const char *text, size_t size_bytes, struct buffer *r
         }
 }
 
-/* Logins, tokens and Secrets pass through here: jansson's trees, and the pieces that it reads strings into, are wiped before they are freed. */
 static void wipe_and_free(void *bytes)
 {
         if (bytes)
@@ -148,7 +146,7 @@ static void wipe_and_free(void *bytes)
         free(bytes);
 }
 
-static void wiping_start(void)
+void json_start_wiping(void)
 {
         json_set_alloc_funcs(malloc, wipe_and_free);
 }
@@ -166,11 +164,9 @@ bool json_parse(const char *text, size_t size_bytes, enum error_code code, struc
         };
         const char *words = "not valid JSON";
         json_error_t error;
-        static pthread_once_t once = PTHREAD_ONCE_INIT;
 
         if (!shape_check(text, size_bytes, code, err))
                 return false;
-        pthread_once(&once, wiping_start);
         CLEANUP(buffer_fini_secret) struct buffer widened = { 0 };
         json_t *tree = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
         if (!tree && json_error_code(&error) == json_error_numeric_overflow) {

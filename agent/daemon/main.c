@@ -93,6 +93,7 @@ int main(int argc, char **argv)
 {
         const char *path = getenv("WASMCACHED_CONFIG"), *action = NULL;
 
+        json_start_wiping();
         if (path && !*path)
                 path = NULL;
         for (int i = 1; i < argc; i++) {

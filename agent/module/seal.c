@@ -34,16 +34,6 @@ static void make_mac(const struct secret *key, const struct buffer *text, struct
         digest_hmac(secret_get_text(key), secret_get_size(key), text->data, text->used, ret_mac);
 }
 
-/* In the same time wherever they differ. */
-static bool mac_equal(const struct digest *mac, const void *bytes)
-{
-        const uint8_t *other = bytes;
-        uint8_t difference = 0;
-        for (size_t i = 0; i < DIGEST_SHA256_BYTES; i++)
-                difference |= mac->bytes[i] ^ other[i];
-        return difference == 0;
-}
-
 static void image_mac(const struct secret *key, const struct store_image *image, struct digest *ret_mac)
 {
         CLEANUP(buffer_fini) struct buffer text = { 0 };
@@ -66,7 +56,7 @@ bool seal_image_is_good(const struct secret *key, const struct store_image *imag
 {
         struct digest mac;
         image_mac(key, image, &mac);
-        return image->seal.algorithm == DIGEST_SHA256 && mac_equal(&mac, image->seal.bytes);
+        return image->seal.algorithm == DIGEST_SHA256 && bytes_equal_consttime(mac.bytes, image->seal.bytes, DIGEST_SHA256_BYTES);
 }
 
 static void content_mac(const struct secret *key, const struct digest *module, const struct trust_content *content, struct digest *ret_mac)
@@ -94,7 +84,7 @@ bool seal_content_open(const struct secret *key, const struct store_evidence *ro
                 return false;
         memcpy(&content, (const uint8_t *)row->body + DIGEST_SHA256_BYTES, sizeof content);
         content_mac(key, &row->target, &content, &mac);
-        if (!mac_equal(&mac, row->body))
+        if (!bytes_equal_consttime(mac.bytes, row->body, DIGEST_SHA256_BYTES))
                 return false;
         *ret_content = content;
         return true;

@@ -60,6 +60,21 @@ def test_only_our_names_are_visible():
     assert defined and all(name.startswith('wasmcache_') for name in defined)
 
 
+def test_jansson_of_the_host_is_left_alone(peer, library):
+    """The programs have jansson wipe what it frees; a library has no say in its host's allocator."""
+    jansson = ctypes.CDLL('libjansson.so.4')
+
+    def allocator():
+        functions = [ctypes.c_void_p(), ctypes.c_void_p()]
+        jansson.json_get_alloc_funcs(*map(ctypes.byref, functions))
+        return [function.value for function in functions]
+    before = allocator()
+    assert library.connect(peer(answer(body=module_object())).path) == 0
+    assert library.get(url=URL) == 0
+    library.c.wasmcache_module_free(library.module)
+    assert allocator() == before
+
+
 def test_get_reads_all_fields(peer, library):
     assert library.connect(peer(answer(body=module_object())).path) == 0
     assert library.get(url=URL) == 0

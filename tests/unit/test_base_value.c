@@ -376,6 +376,7 @@ static void test_nothing_stays(void **state)
 
 int main(void)
 {
+        json_start_wiping();
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_json_refusals), cmocka_unit_test(test_wide_integers), cmocka_unit_test(test_yaml_refusals), cmocka_unit_test(test_bounds), cmocka_unit_test(test_many_keys), cmocka_unit_test(test_yaml_scalars),
                 cmocka_unit_test(test_readers), cmocka_unit_test(test_writer), cmocka_unit_test(test_yaml_documents), cmocka_unit_test(test_nothing_stays),

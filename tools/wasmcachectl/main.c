@@ -37,6 +37,7 @@ int main(int argc, char **argv)
 {
         struct ctl ctl;
 
+        json_start_wiping();
         setlocale(LC_CTYPE, "");
         signal(SIGPIPE, SIG_IGN);                 /* a closed pipe is an error of fflush below, not a death without a word */
         if (argc > 1 && strcmp(argv[1], "--complete") == 0)

@@ -13,6 +13,9 @@ enum { VALUE_DEPTH_MAX = 32, VALUE_NODES_MAX = 200000, VALUE_STREAM_NODES_MAX = 
 /* One JSON text (RFC 8259): UTF-8, no duplicate members, at most VALUE_DEPTH_MAX deep and VALUE_NODES_MAX nodes, nothing after it; NUL in texts refused.
    `code` is the error's code; its text has line and column, never the content. */
 bool json_parse(const char *text, size_t size_bytes, enum error_code code, struct value **ret_value, struct error *err);
+/* Logins, tokens and Secrets pass through there: from now on jansson's trees, and the pieces that it reads strings into, are wiped before they are freed. It is for the whole
+   process, so for main() to say, before any thread; never for a library, whose host may have its own allocator in jansson. */
+void json_start_wiping(void);
 /* One YAML document (YAML 1.1 as libyaml reads it, core scalars; no anchors, aliases, tags or merge keys; duplicate keys refused). Empty text = empty map. */
 bool yaml_parse(const char *text, size_t size_bytes, enum error_code code, struct value **ret_value, struct error *err);
 /* One TOML document (1.0) of tables, strings on one line, booleans, whole decimal numbers, arrays and inline tables; floats, dates, other numbers, strings over several lines and
