@@ -19,8 +19,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "room.h"
+#include <wasmcached/base/thread.h>
 
-enum { WORKER_NICE = 10 };                        /* a tenth of the weight of the loop's thread; within the service's cgroup only, so a busy node does not starve pulls */
+enum { WORKER_NICE = 5 };                         /* a third of the weight of the loop's thread; more would leave a pull behind a registry on the same machine */
 
 /* A started job's `request` is the next one in the list that it is in; the last one's, and one in no list, is the loop: never NULL. */
 static struct job *job_next(const struct loop *loop, const struct job *job)
@@ -62,6 +63,7 @@ static void *worker_run(void *arg)
                         continue;
                 }
                 assert(got == sizeof job);        /* all writes and reads have this size */
+                thread_place();
                 job->run(job);
                 job_finish(loop, job);
         }

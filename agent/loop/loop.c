@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "room.h"
+#include <wasmcached/base/thread.h>
 
 enum { WORKERS_MAX = 1024 };                      /* as libuv's own pool has it */
 
@@ -124,6 +125,7 @@ void loop_run(struct loop *loop)
 {
         ON_LOOP();
         is_running = true;
+        thread_lead();
         uv_run(&loop->uv, UV_RUN_DEFAULT);
         is_running = false;
 }

@@ -150,6 +150,7 @@ bool pull_open_writer(struct pull *pull, uint64_t limit, uint64_t hint, enum dig
                 .size_hint = hint,
                 .algorithm = algorithm,
                 .scratch = ret_writer == &pull->scratch,
+                .has_bursts = ret_writer != &pull->scratch && !pull->scratch,            /* from a socket, not out of a box */
                 .what = ret_writer == &pull->scratch ? "layer" : "module",
         };
         blob_writer_free(ret_writer);

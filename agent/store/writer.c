@@ -1,21 +1,27 @@
 /*
- * How it goes: bytes collect in chunks of 256 KiB. A full chunk has two ways to go: through the hash, in order, on a second thread, and into an unnamed file, by whichever of the
- *              two threads has nothing better to do: the second one when it has hashed all there is (the first inflates), else the first one when no chunk is free (it only
- *              receives). So the source, the hash and the disk run side by side. What fits into one chunk is done in place: a thread costs more than it saves there.
+ * How it goes: bytes collect in chunks of 256 KiB. A full chunk has two ways to go: through the hash, in order, and into an unnamed file. A second thread hashes all there is,
+ *              then writes; the first one, which receives or inflates, does whatever of the two is to be done when no chunk is free. So the source, the hash and the disk run
+ *              side by side, and neither thread waits while there is something to do. What fits into one chunk is done in place: a thread costs more than it saves there.
  *              Writing to the disk is started every 4 MiB and at the end, so that the fsync finds little left.
  * How it fails: the first failure stays: every later write and the finish say the same. A file whose fsync failed is never synced again.
  * How it ends: blob_writer_free() joins the thread and closes the file; without a link the kernel takes it back, also after a kill.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "inside.h"
 
-enum { CHUNK_BYTES = 256 * 1024, CHUNKS = 4, FLUSH_BYTES = 4 * 1024 * 1024, TEMP_NAME_BYTES = 40 };
+enum { CHUNK_BYTES = 256 * 1024, FLUSH_BYTES = 4 * 1024 * 1024, TEMP_NAME_BYTES = 40 };
+
+/* A socket comes in bursts (full, then drained), which a long queue evens out. All of a long queue lies in one huge page: hardly any faults, hardly any misses of the TLB. */
+enum { CHUNKS_STEADY = 4, CHUNKS_BURSTS = 8, CHUNKS_MAX = CHUNKS_BURSTS, BLOCK_BYTES = CHUNKS_BURSTS * CHUNK_BYTES };
+static_assert(BLOCK_BYTES == 2 << 20, "a huge page");
 
 /* On its way into the file; how far the hash has come is writer->hashed. */
 enum chunk_way { CHUNK_DUE, CHUNK_TAKEN, CHUNK_WRITTEN };
@@ -33,11 +39,13 @@ struct blob_writer {
         struct error failure;
         struct digest digest, sha256;
 
-        /* chunks[given % CHUNKS] is being filled; of those before it the first `hashed` went through the hash and the first `written` are in the file. Under the lock, as
+        /* chunks[given % depth] is being filled; of those before it the first `hashed` went through the hash and the first `written` are in the file. Under the lock, as
            long as there are two threads; a chunk's bytes are its reader's without it. */
-        struct chunk chunks[CHUNKS];
+        struct chunk chunks[CHUNKS_MAX];
+        unsigned depth;                           /* how many of them are used */
+        uint8_t *block;                           /* where their bytes are; NULL: allocated one by one */
         struct hasher *hashers[2];                /* sha256, and sha512 when asked for */
-        bool has_thread, is_ending;
+        bool has_thread, is_ending, is_hashing;
         pthread_t thread;
         pthread_mutex_t lock;
         pthread_cond_t changed;
@@ -46,6 +54,44 @@ struct blob_writer {
         bool has_trouble;                         /* a chunk could not be written */
         struct error trouble;
 };
+
+static struct chunk *chunk_at(struct blob_writer *writer, unsigned number)
+{
+        return &writer->chunks[number % writer->depth];
+}
+
+/* NULL: not now; it does not matter. */
+static uint8_t *block_map(void)
+{
+        uint8_t *area = mmap(NULL, 2 * BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (area == MAP_FAILED)
+                return NULL;
+        size_t before = -(uintptr_t)area % BLOCK_BYTES;
+        if (before > 0)
+                munmap(area, before);
+        munmap(area + before + BLOCK_BYTES, BLOCK_BYTES - before);
+        madvise(area + before, BLOCK_BYTES, MADV_HUGEPAGE);
+        return area + before;
+}
+
+/* For the first use of a chunk. */
+static bool chunk_open(struct blob_writer *writer, struct chunk *chunk)
+{
+        if (!chunk->bytes)
+                chunk->bytes = writer->block ? writer->block + (size_t)(chunk - writer->chunks) * CHUNK_BYTES : malloc(CHUNK_BYTES);
+        return chunk->bytes;
+}
+
+static void chunks_free(struct blob_writer *writer)
+{
+        for (size_t i = 0; i < writer->depth; i++) {
+                uint8_t *bytes = TAKE(writer->chunks[i].bytes);
+                if (!writer->block)
+                        free(bytes);
+        }
+        if (writer->block)
+                munmap(TAKE(writer->block), BLOCK_BYTES);
+}
 
 static bool writer_fail(struct blob_writer *writer, struct error *err)
 {
@@ -85,12 +131,12 @@ static void flush_start(struct blob_writer *writer, uint64_t end, uint64_t least
 static bool step_write(struct blob_writer *writer)
 {
         unsigned number = writer->written;
-        while (number != writer->given && writer->chunks[number % CHUNKS].way != CHUNK_DUE)
+        while (number != writer->given && chunk_at(writer, number)->way != CHUNK_DUE)
                 number++;
         if (number == writer->given)
                 return false;
 
-        struct chunk *chunk = &writer->chunks[number % CHUNKS];
+        struct chunk *chunk = chunk_at(writer, number);
         struct error err;
         bool is_good = true, is_vain = writer->has_trouble;
         chunk->way = CHUNK_TAKEN;
@@ -103,21 +149,27 @@ static bool step_write(struct blob_writer *writer)
                 writer->has_trouble = true;
                 writer->trouble = err;
         }
-        while (writer->written != writer->given && writer->chunks[writer->written % CHUNKS].way == CHUNK_WRITTEN)
+        while (writer->written != writer->given && chunk_at(writer, writer->written)->way == CHUNK_WRITTEN)
                 writer->written++;
         pthread_cond_signal(&writer->changed);
         flush_start(writer, (uint64_t)writer->written * CHUNK_BYTES, FLUSH_BYTES);
         return true;
 }
 
-static void step_hash(struct blob_writer *writer)
+/* The next chunk in order goes through the hash. False: there is none, or the other thread is at it. Under the lock, which is open meanwhile. */
+static bool step_hash(struct blob_writer *writer)
 {
-        const struct chunk *chunk = &writer->chunks[writer->hashed % CHUNKS];
+        if (writer->hashed == writer->given || writer->is_hashing)
+                return false;
+        const struct chunk *chunk = chunk_at(writer, writer->hashed);
+        writer->is_hashing = true;
         pthread_mutex_unlock(&writer->lock);
         chunk_hash(writer, chunk);
         pthread_mutex_lock(&writer->lock);
+        writer->is_hashing = false;
         writer->hashed++;
         pthread_cond_signal(&writer->changed);
+        return true;
 }
 
 static void *writer_run(void *arg)
@@ -125,14 +177,11 @@ static void *writer_run(void *arg)
         struct blob_writer *writer = arg;
         pthread_mutex_lock(&writer->lock);
         for (;;) {
-                if (writer->hashed != writer->given)
-                        step_hash(writer);
-                else if (step_write(writer))
+                if (step_hash(writer) || step_write(writer))
                         continue;
-                else if (writer->is_ending)
+                if (writer->is_ending && !writer->is_hashing)
                         break;
-                else
-                        pthread_cond_wait(&writer->changed, &writer->lock);
+                pthread_cond_wait(&writer->changed, &writer->lock);
         }
         pthread_mutex_unlock(&writer->lock);
         return NULL;
@@ -153,13 +202,13 @@ static void helper_join(struct blob_writer *writer)
         writer->is_ending = true;
         pthread_cond_signal(&writer->changed);
         pthread_mutex_unlock(&writer->lock);
-        pthread_join(writer->thread, NULL);
+        thread_join(writer->thread);
         writer->has_thread = false;
 }
 
 static bool chunk_is_free(const struct blob_writer *writer)
 {
-        return writer->given - writer->hashed < CHUNKS && writer->given - writer->written < CHUNKS;
+        return writer->given - writer->hashed < writer->depth && writer->given - writer->written < writer->depth;
 }
 
 /* The chunk is full: on its ways, and the next one is free when this returns. */
@@ -168,7 +217,7 @@ static bool chunk_give(struct blob_writer *writer, struct error *err)
         if (!writer->has_thread)
                 helper_start(writer);
         pthread_mutex_lock(&writer->lock);
-        writer->chunks[writer->given % CHUNKS].way = CHUNK_DUE;
+        chunk_at(writer, writer->given)->way = CHUNK_DUE;
         writer->given++;
         pthread_cond_signal(&writer->changed);
         if (!writer->has_thread) {
@@ -176,13 +225,14 @@ static bool chunk_give(struct blob_writer *writer, struct error *err)
                 step_write(writer);
         }
         while (!chunk_is_free(writer))
-                if (!step_write(writer))
+                if (!step_write(writer) && !step_hash(writer))
                         pthread_cond_wait(&writer->changed, &writer->lock);
         bool is_good = !writer->has_trouble;
         if (!is_good)
                 *err = writer->trouble;
         pthread_mutex_unlock(&writer->lock);
-        writer->chunks[writer->given % CHUNKS].used = 0;
+        chunk_at(writer, writer->given)->used = 0;
+        thread_place();
         return is_good;
 }
 
@@ -206,8 +256,8 @@ static bool writer_write(struct sink *sink, const void *bytes, size_t size_bytes
 
         const uint8_t *from = bytes;
         while (size_bytes > 0) {
-                struct chunk *chunk = &writer->chunks[writer->given % CHUNKS];
-                if (!chunk->bytes && !(chunk->bytes = malloc(CHUNK_BYTES))) {
+                struct chunk *chunk = chunk_at(writer, writer->given);
+                if (!chunk_open(writer, chunk)) {
                         refuse(err, ERROR_INTERNAL, "out of memory for %s", writer->what);
                         return writer_fail(writer, err);
                 }
@@ -230,7 +280,7 @@ static bool writer_restart(struct sink *sink, struct error *err)
         helper_join(writer);
         writer->given = writer->hashed = writer->written = 0;
         writer->has_trouble = false;
-        for (size_t i = 0; i < CHUNKS; i++)
+        for (size_t i = 0; i < writer->depth; i++)
                 writer->chunks[i].used = 0;
         for (size_t i = 0; i < COUNT_OF(writer->hashers); i++)
                 if (writer->hashers[i])
@@ -283,6 +333,8 @@ bool blob_writer_open(struct store *store, const struct blob_writer_options *opt
         pthread_cond_init(&writer->changed, NULL);
         writer->what = string_copy(options->what ? options->what : "the content");
         writer->options.what = writer->what;
+        writer->depth = options->has_bursts ? CHUNKS_BURSTS : CHUNKS_STEADY;
+        writer->block = options->has_bursts && options->size_hint > BLOCK_BYTES ? block_map() : NULL;
         writer->hashers[0] = hasher_new(DIGEST_SHA256);
         if (options->algorithm == DIGEST_SHA512)
                 writer->hashers[1] = hasher_new(DIGEST_SHA512);
@@ -309,7 +361,7 @@ int blob_writer_get_fd(const struct blob_writer *writer)
 /* The last chunk, which is not full, and what the threads still have; on its way to the disk while the second thread hashes. */
 static bool chunks_end(struct blob_writer *writer, struct error *err)
 {
-        struct chunk *last = &writer->chunks[writer->given % CHUNKS];
+        struct chunk *last = chunk_at(writer, writer->given);
         bool is_good = last->used == 0 || chunk_write(writer, last, writer->given, err);
         pthread_mutex_lock(&writer->lock);
         while (step_write(writer))
@@ -336,8 +388,7 @@ static bool writer_end(struct blob_writer *writer, struct error *err)
         writer->digest = writer->sha256;
         if (writer->hashers[1])
                 hasher_finish(writer->hashers[1], &writer->digest);
-        for (size_t i = 0; i < CHUNKS; i++)
-                free(TAKE(writer->chunks[i].bytes));
+        chunks_free(writer);
         writer->is_finished = true;
         if (writer->options.size_hint > writer->size && ftruncate(writer->fd, (off_t)writer->size) != 0)
                 return true;                      /* what was reserved too much stays reserved: no harm to the bytes */
@@ -409,8 +460,7 @@ void blob_writer_free(struct blob_writer **writer)
         cleanup_close(&gone->fd);
         if (gone->temp[0])
                 unlinkat(gone->store->tmp_fd, gone->temp, 0);
-        for (size_t i = 0; i < CHUNKS; i++)
-                free(gone->chunks[i].bytes);
+        chunks_free(gone);
         for (size_t i = 0; i < COUNT_OF(gone->hashers); i++)
                 hasher_free(&gone->hashers[i]);
         pthread_cond_destroy(&gone->changed);

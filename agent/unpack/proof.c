@@ -65,7 +65,7 @@ static void helper_join(struct proof_stream *proof)
         proof->is_ending = true;
         pthread_cond_broadcast(&proof->changed);
         pthread_mutex_unlock(&proof->lock);
-        pthread_join(proof->thread, NULL);
+        thread_join(proof->thread);
         proof->has_thread = false;
 }
 

@@ -59,10 +59,11 @@ const void *store_get_key(const struct store *store);                      /* ST
 const struct secret *store_get_seal_key(const struct store *store);        /* the same, but not in the index: for what its writers must not be able to say; never NULL */
 enum store_health store_get_health(const struct store *store);             /* any thread, memory */
 
-/* A file that is being written: unnamed (O_TMPFILE), hashed by a second thread on the way. scratch = never to be committed, so nothing is flushed early. */
+/* A file that is being written: unnamed (O_TMPFILE), hashed by a second thread on the way. scratch = never to be committed, so nothing is flushed early;
+   has_bursts = it comes from a socket, not out of a box: more of it is queued. */
 struct blob_writer;
 /* sha256 is always computed; algorithm adds sha512. */
-struct blob_writer_options { uint64_t size_limit, size_hint; enum digest_algorithm algorithm; bool scratch; const char *what; };
+struct blob_writer_options { uint64_t size_limit, size_hint; enum digest_algorithm algorithm; bool scratch, has_bursts; const char *what; };
 bool blob_writer_open(struct store *store, const struct blob_writer_options *options, struct blob_writer **ret_writer, struct error *err);
 struct sink *blob_writer_get_sink(struct blob_writer *writer);
 /* Ends writing. ret_digest (of options.algorithm) and ret_sha256 may be NULL. */
