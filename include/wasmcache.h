@@ -22,7 +22,8 @@ extern "C" {
 
 enum wasmcache_result { WASMCACHE_OK = 0, WASMCACHE_REFUSED = 1, WASMCACHE_USAGE = 2, WASMCACHE_UNREACHABLE = 3 };
 
-/* status and code are the daemon's (RFC 9457 problem); "" and 0 when it was not reached. Filled on failure only. */
+/* status and code are the daemon's (RFC 9457 problem); "" and 0 when it was not reached. Filled on failure only; who needs no more than the
+   result gives NULL for it. */
 struct wasmcache_error { int status; unsigned retry_after_s; char code[32]; char text[1024]; };
 
 struct wasmcache;

@@ -2,6 +2,7 @@
 import ctypes
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -221,6 +222,31 @@ def test_leases(peer, library):
         assert library.c.wasmcache_renew(library.cache, bad, ctypes.byref(library.error)) == 2
 
 
+def test_who_wants_no_error_gives_none(peer, library, tmp_path):
+    """Every function, failing: it says so by its result alone."""
+    c, cache, number = library.c, ctypes.c_void_p(), ctypes.c_int()
+    assert c.wasmcache_connect(str(tmp_path / 'absent').encode(), ctypes.byref(cache), None) == 3
+    gone, module = problem(404, 'not_found', 'gone'), ctypes.c_void_p()
+    good = peer(lambda method, path, body: gone if path.endswith('/content') else answer(body=module_object()), 'good')
+    assert library.connect(good.path) == 0 and library.get(url=URL) == 0 and c.wasmcache_open_fd(library.cache, library.module, ctypes.byref(number), None) == 1
+    c.wasmcache_close(library.cache)
+    assert library.connect(peer(gone).path) == 0
+    cache = library.cache
+    assert [c.wasmcache_get(cache, ctypes.byref(Request(url=url)), ctypes.byref(module), None) for url in (None, b'a/b')] == [2, 1]
+    assert [c.wasmcache_renew(cache, lease, None) for lease in (None, b'l1')] == [2, 1] and c.wasmcache_release(cache, b'l1', None) == 1
+    assert c.wasmcache_call(cache, b'GET', b'/x', None, None, None, None, None) == 1
+    assert c.wasmcache_stream(cache, b'/x', ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 0), None, None) == 1
+
+
+@pytest.mark.parametrize('language', ['c90', 'c11', 'c++98', 'c++17'])
+def test_header_stands_alone(tmp_path, language):
+    """In C and in C++, without a warning, and without another header before it; clang of the test packages knows both."""
+    (tmp_path / 'user').write_text('#include <wasmcache.h>\nint main(void) { struct wasmcache *cache; return wasmcache_connect("/x", &cache, 0); }\n')
+    kind = 'c++' if '+' in language else 'c'
+    subprocess.run(['clang', '-x', kind, f'-std={language}', '-Wall', '-Wextra', '-pedantic-errors', '-Werror', '-I', SOURCE / 'include', '-S', '-o', tmp_path / 'user.s', tmp_path / 'user'], check=True)
+    assert 'call' in (tmp_path / 'user.s').read_text() and not re.search(r'_Z\w*wasmcache', (tmp_path / 'user.s').read_text())
+
+
 def open_fd(library, server_answer_for_content, peer, **more):
     def script(method, path, body):
         return server_answer_for_content if path.endswith('/content') else answer(body=module_object(**more))
@@ -310,6 +336,7 @@ int main(int argc, char **argv)
     subprocess.run(['cc', '-Wall', '-Wextra', '-Werror', '-pedantic', '-std=c11', '-o', tmp_path / 'user', tmp_path / 'user.c', *flags], check=True)
     ran = subprocess.run([tmp_path / 'user', server.path], capture_output=True, text=True, check=True, env={**os.environ, 'LD_LIBRARY_PATH': str(prefix / 'lib')})
     assert ran.stdout == f'/nowhere/{SHA}.wasm\n'
-    static = ['-I', prefix / 'include', prefix / 'lib/libwasmcache.a', '-ljansson', '-lyaml', '-lcrypto', '-pthread']
-    subprocess.run(['cc', '-o', tmp_path / 'user-static', tmp_path / 'user.c', *static], check=True)
+    (prefix / 'lib/libwasmcache.so').unlink()
+    flags = subprocess.run(['pkg-config', '--static', '--cflags', '--libs', 'wasmcache'], capture_output=True, text=True, check=True, env=environment).stdout.split()
+    subprocess.run(['cc', '-o', tmp_path / 'user-static', tmp_path / 'user.c', *flags], check=True)
     assert subprocess.run([tmp_path / 'user-static', server.path], capture_output=True, text=True, check=True).stdout == ran.stdout

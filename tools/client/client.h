@@ -59,6 +59,8 @@ struct client_request { const char *method, *path, *body; size_t body_bytes; int
 /* Sends and reads the head, over a new connection if the kept one is gone. */
 int client_ask(struct wasmcache *cache, const struct client_request *request, struct patience *patience, struct http_head *ret_head, struct wasmcache_error *err);
 int client_fail(struct wasmcache_error *err, int result, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Callers may give NULL; from the public functions on, there always is one. */
+#define ERROR_OR_IGNORED(err) ((err) ? (err) : &(struct wasmcache_error){ 0 })
 /* The body piece by piece, or the whole answer; a status of 400 and more is WASMCACHE_REFUSED with the problem in `err`. */
 int client_stream(struct wasmcache *cache, const struct client_request *request, http_take take, void *arg, struct wasmcache_error *err);
 int client_exchange(struct wasmcache *cache, const struct client_request *request, int *ret_status, struct buffer *ret_body, struct wasmcache_error *err);

@@ -18,6 +18,7 @@ struct wasmcache_module { char *json; struct value *object; const char *path, *s
 
 int wasmcache_connect(const char *socket_path, struct wasmcache **ret_cache, struct wasmcache_error *err)
 {
+        err = ERROR_OR_IGNORED(err);
         const char *environment = getenv("WASMCACHED_SOCKET");
         if (!socket_path)
                 socket_path = environment && *environment ? environment : "/run/wasmcached/agent.sock";
@@ -150,6 +151,7 @@ int wasmcache_get(struct wasmcache *cache, const struct wasmcache_request *reque
         int64_t timeout_ms = 0;
         int status = 0;
 
+        err = ERROR_OR_IGNORED(err);
         int result = request_check(request, &timeout_ms, err);
         if (result != WASMCACHE_OK)
                 return result;
@@ -219,6 +221,7 @@ static int lease_call(struct wasmcache *cache, const char *method, const char *l
 {
         CLEANUP(cleanup_free) char *path = NULL;
 
+        err = ERROR_OR_IGNORED(err);
         if (!lease || !*lease || strpbrk(lease, "/?#% \t\r\n"))
                 return client_fail(err, WASMCACHE_USAGE, "that is no id of a lease");
         path = string_format("/v1/leases/%s", lease);
@@ -283,6 +286,7 @@ static int download_check(struct download *download, const struct wasmcache_modu
 
 int wasmcache_open_fd(struct wasmcache *cache, const struct wasmcache_module *module, int *ret_fd, struct wasmcache_error *err)
 {
+        err = ERROR_OR_IGNORED(err);
         int opened = file_open(module);
         if (opened >= 0) {
                 *ret_fd = opened;

@@ -165,6 +165,7 @@ int wasmcache_call(struct wasmcache *cache, const char *method, const char *path
         struct buffer answer = { 0 };
         int status = 0;
 
+        err = ERROR_OR_IGNORED(err);
         int result = client_exchange(cache, &request, &status, &answer, err);
         if (status == 0)
                 return result;
@@ -180,7 +181,7 @@ int wasmcache_call(struct wasmcache *cache, const char *method, const char *path
 
 int wasmcache_stream(struct wasmcache *cache, const char *path, int (*take)(void *arg, const char *bytes, size_t size), void *arg, struct wasmcache_error *err)
 {
-        return client_stream(cache, &(struct client_request){ .method = "GET", .path = path }, take, arg, err);
+        return client_stream(cache, &(struct client_request){ .method = "GET", .path = path }, take, arg, ERROR_OR_IGNORED(err));
 }
 
 int client_stream(struct wasmcache *cache, const struct client_request *request, http_take take, void *arg, struct wasmcache_error *err)
