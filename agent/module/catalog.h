@@ -25,6 +25,7 @@ struct lease {
         char id[STORE_LEASE_ID_BYTES];
         uint64_t holder;
         int64_t expires_ms, expires_s;            /* boot time; wall clock */
+        int64_t saved_ms;                         /* expires_ms when it was last to be saved; 0 = not since the start */
         bool is_dirty;
 };
 

@@ -247,7 +247,7 @@ void handout_give(struct module_waiter *waiter)
         link->is_linked_again = handout && handout->is_linked;
         if (*namespace) {
                 struct lease *lease = lease_make(modules, entry, namespace, waiter->ask.holder);
-                lease_to_row(lease, &link->lease, link->holder);
+                lease_to_row(modules, lease, &link->lease, link->holder);
         }
         link_start(modules, link);
 }

@@ -1,5 +1,5 @@
 /*
- * How it goes: one lease per namespace, module and asker, renewed by asking again. Renewals move in steps of at most ten seconds, so that a busy proxy does not write a row
+ * How it goes: one lease per namespace, module and asker, renewed by asking again. A row says up to ten seconds more than was promised, so that a busy proxy does not write one
  *              at each hit; what changed is saved in one transaction soon after. A new link's first lease is saved by the
  *              hand-out itself, that of a new module by its commit.
  * How it fails: rows that cannot be written are tried again; the promise in memory holds meanwhile.
@@ -44,22 +44,37 @@ void entry_note_used(struct modules *modules, struct entry *entry)
 
 /* ---- leases ---- */
 
-void lease_to_row(const struct lease *lease, struct store_lease *ret_row, char ret_holder[20])
+/* What rows say beyond the promise. */
+static int64_t slack_get_ms(const struct modules *modules)
+{
+        int64_t part_ms = modules->setup->options.lease_ms / 8;
+        return part_ms < LEASE_SLACK_MS ? part_ms : LEASE_SLACK_MS;
+}
+
+static int64_t row_get_expires_s(const struct modules *modules, int64_t expires_s)
+{
+        return expires_s + (slack_get_ms(modules) + 999) / 1000;
+}
+
+void lease_to_row(const struct modules *modules, const struct lease *lease, struct store_lease *ret_row, char ret_holder[20])
 {
         snprintf(ret_holder, 20, "%016" PRIx64, lease->holder);
-        *ret_row = (struct store_lease){ .module = lease->handout->entry->sha256, .expires_s = lease->expires_s, .holder = ret_holder };
+        *ret_row = (struct store_lease){ .module = lease->handout->entry->sha256, .expires_s = row_get_expires_s(modules, lease->expires_s), .holder = ret_holder };
         memcpy(ret_row->id, lease->id, sizeof ret_row->id);
         memcpy(ret_row->namespace, lease->handout->namespace, sizeof ret_row->namespace);
 }
 
 void lease_extend(struct modules *modules, struct lease *lease, bool exactly)
 {
-        int64_t lease_ms = modules->setup->options.lease_ms, quantum_ms = lease_ms / 8 < LEASE_QUANTUM_MS ? lease_ms / 8 : LEASE_QUANTUM_MS;
+        int64_t lease_ms = modules->setup->options.lease_ms, slack_ms = slack_get_ms(modules);
         int64_t expires_ms = clock_get_ms() + lease_ms;
-        if (!exactly && expires_ms - lease->expires_ms < quantum_ms)
+        if (!exactly && expires_ms - lease->expires_ms < (slack_ms < LEASE_STEP_MS ? slack_ms : LEASE_STEP_MS))
                 return;
         lease->expires_ms = expires_ms;
         lease->expires_s = clock_get_wall_s() + (lease_ms + 999) / 1000;
+        if (expires_ms - lease->saved_ms < slack_ms)
+                return;
+        lease->saved_ms = expires_ms;
         lease_note_dirty(modules, lease);
 }
 
@@ -73,8 +88,9 @@ static void lease_name(char ret_id[STORE_LEASE_ID_BYTES])
 void lease_plan(struct modules *modules, const struct ask *ask, const struct digest *module, struct first_handout *ret_first)
 {
         int64_t lease_ms = modules->setup->options.lease_ms;
-        *ret_first = (struct first_handout){ .is_wanted = true, .holder = ask->holder, .expires_ms = clock_get_ms() + lease_ms };
-        ret_first->lease = (struct store_lease){ .module = *module, .expires_s = clock_get_wall_s() + (lease_ms + 999) / 1000, .holder = ret_first->holder_text };
+        int64_t expires_s = clock_get_wall_s() + (lease_ms + 999) / 1000;
+        *ret_first = (struct first_handout){ .is_wanted = true, .holder = ask->holder, .expires_ms = clock_get_ms() + lease_ms, .expires_s = expires_s };
+        ret_first->lease = (struct store_lease){ .module = *module, .expires_s = row_get_expires_s(modules, expires_s), .holder = ret_first->holder_text };
         snprintf(ret_first->holder_text, sizeof ret_first->holder_text, "%016" PRIx64, ask->holder);
         snprintf(ret_first->lease.namespace, sizeof ret_first->lease.namespace, "%s", ask->handout_namespace);
         lease_name(ret_first->lease.id);
@@ -83,8 +99,8 @@ void lease_plan(struct modules *modules, const struct ask *ask, const struct dig
 struct lease *lease_keep(struct modules *modules, struct entry *entry, const struct first_handout *first)
 {
         struct lease *lease = catalog_put_lease(&modules->catalog, entry, first->lease.namespace, first->lease.id, first->holder);
-        lease->expires_ms = first->expires_ms;
-        lease->expires_s = first->lease.expires_s;
+        lease->expires_ms = lease->saved_ms = first->expires_ms;
+        lease->expires_s = first->expires_s;
         return lease;
 }
 
@@ -268,7 +284,7 @@ static void touch_take_leases(struct modules *modules, struct touch *touch)
                 if (!lease)
                         continue;
                 lease->is_dirty = false;
-                lease_to_row(lease, &touch->leases[touch->lease_count], touch->holders[touch->lease_count]);
+                lease_to_row(modules, lease, &touch->leases[touch->lease_count], touch->holders[touch->lease_count]);
                 touch->lease_count++;
         }
         buffer_clear(&modules->dirty);

@@ -10,7 +10,7 @@
 
 enum { SECRET_FRESH_MS = 1000, SECRET_KEEP_MS = 60000, SECRET_READERS_MAX = 4, REFUSAL_MAX_MS = 300000,
        REFUSAL_SIGNATURE_MAX_MS = 60000, REFUSAL_TRANSIENT_MS = 1000, REFUSALS_MAX = 4096, TOUCH_MS = 150, SWEEP_MS = 250,
-       LEASE_QUANTUM_MS = 10000, WAITER_ATTEMPTS = 4, EVENTS_KEPT = 1000, EVICT_BATCH = 64, SCRUB_FIRST_MS = 60000, SCRUB_PAUSE_MS = 3600000, TRIM_MS = 3000 };
+       LEASE_STEP_MS = 1000, LEASE_SLACK_MS = 10000, WAITER_ATTEMPTS = 4, EVENTS_KEPT = 1000, EVICT_BATCH = 64, SCRUB_FIRST_MS = 60000, SCRUB_PAUSE_MS = 3600000, TRIM_MS = 3000 };
 
 struct untaken { struct digest fingerprint; struct error err; };
 /* ---- waiters: one caller each; in exactly one list while they wait ---- */
@@ -164,7 +164,7 @@ void lease_plan(struct modules *modules, const struct ask *ask, const struct dig
 struct lease *lease_keep(struct modules *modules, struct entry *entry, const struct first_handout *first);
 void lease_extend(struct modules *modules, struct lease *lease, bool exactly);
 void lease_note_dirty(struct modules *modules, struct lease *lease);
-void lease_to_row(const struct lease *lease, struct store_lease *ret_row, char ret_holder[20]);
+void lease_to_row(const struct modules *modules, const struct lease *lease, struct store_lease *ret_row, char ret_holder[20]);
 void leases_forget(struct modules *modules, struct handout *handout);
 void handout_drop(struct entry *entry, const char *namespace);
 void handouts_sweep(struct modules *modules);

@@ -35,7 +35,7 @@ struct first_handout {
         bool is_wanted, is_linked;                /* somebody waits for a path; the commit has made the link */
         struct store_lease lease;
         char holder_text[20]; uint64_t holder;
-        int64_t expires_ms;
+        int64_t expires_ms, expires_s;
 };
 
 enum pull_step { PULL_PROVE /* from what is stored, without network */, PULL_RESOLVE, PULL_DOWNLOAD, PULL_COMMIT };

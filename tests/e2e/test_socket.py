@@ -1,6 +1,8 @@
 """Contract section 2 over the real sockets: routes, content, events, metrics, problems, limits, clients that vanish."""
 import json
+import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -17,6 +19,21 @@ def ready(daemon, registry):
     """A daemon with one module of 10 KiB."""
     repository, _, module = push(registry, wasm(unique(), 10 << 10))
     return daemon, daemon.good(registry.ref(repository)), module
+
+
+# ---- leases ----
+def test_a_lease_is_renewed_by_asking_again(ready):
+    """The same lease, from second to second; and what was promised last outlives a crash, though not every renewal is a row."""
+    daemon, first, _ = ready
+
+    def asked():
+        return daemon.good(first['url'])['lease']
+    second = await_true(lambda: next((lease for lease in [asked()] if lease['expires'] > first['lease']['expires']), None), 5, 'a later end')
+    third = await_true(lambda: next((lease for lease in [asked()] if lease['expires'] > second['expires']), None), 5, 'a still later end')
+    assert first['lease']['id'] == second['id'] == third['id']
+    daemon.restart(signal.SIGKILL)
+    leases = daemon.ask('GET', f"/v1/inspect?name={first['sha256']}", to='admin').json['leases']
+    assert [lease['id'] for lease in leases] == [third['id']] and leases[0]['expires'] >= third['expires'] and os.path.exists(first['path'])
 
 
 # ---- content ----
