@@ -136,7 +136,8 @@ const struct option option_table[] = {
         { "limits.headers", OPTION_SIZE, AT(limits.headers_bytes), 0, "8KiB", 4 * KIB, MIB, NULL,
           "Largest request line and headers together; more is answered with 431. Each connection holds that much memory, and clears it for each request." },
         { "limits.connections", OPTION_INT, AT(limits.connections), OPTION_RELOAD, "4096", 1, 65536, NULL,
-          "Connections of all listeners together; when reached, further ones wait to be accepted." },
+          "Connections of all listeners together; when reached, further ones wait to be accepted. Each listener, so also the admin socket, has a sixteenth of so many whatever "
+          "the others have." },
         { "limits.connections_per_peer", OPTION_INT, AT(limits.connections_per_peer), OPTION_RELOAD, "1024", 1, 65536, NULL,
           "Connections of one process (one pod with identity pod, one address on TCP); further ones are answered with 503." },
         { "limits.waiters", OPTION_INT, AT(limits.waiters), OPTION_RELOAD, "8192", 1, 1000000, NULL,

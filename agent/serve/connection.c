@@ -296,6 +296,7 @@ void connection_accept(struct listener *listener, int fd, const struct sockaddr_
         serve->connections = connection;
         serve->stats.accepted++;
         serve->stats.open++;
+        listener->open++;
         serve_sweep_arm(serve);
         connection_greet(connection, EPOLL_CTL_ADD);
 }
@@ -320,6 +321,8 @@ void connection_free(struct connection *connection)
         buffer_fini(&connection->answer);
         free(connection->identity);
         serve->stats.open--;
+        if (connection->listener)
+                connection->listener->open--;
         free(connection);
         if (serve->is_full)
                 listener_resume_all(serve);

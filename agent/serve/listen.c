@@ -2,7 +2,7 @@
  * How it goes: a listening socket is polled by the loop; each turn accepts a bounded number, so that a storm of connections does not starve those that are there.
  * How it fails: out of descriptors, or close to it, a connection is accepted by the reserve descriptor, answered 503 and closed: it neither waits for ever nor keeps the loop
  *              spinning.
- *              At connections_max accepting pauses; the backlog waits.
+ *              At connections_max accepting pauses; the backlog waits. A listener that has few connections goes on: callers cannot lock operators and probes out.
  * How it ends: listener_close() closes the socket and removes its file, if the file is still the one that was made here.
  */
 #include <errno.h>
@@ -18,9 +18,16 @@
 #include <unistd.h>
 #include "room.h"
 
-enum { ACCEPTS_PER_TURN = 64, BACKLOG = 4096 };   /* the kernel cuts it to net.core.somaxconn */
+enum { ACCEPTS_PER_TURN = 64, BACKLOG = 4096 /* the kernel cuts it to net.core.somaxconn */, OWN_PART = 16 };
 
 /* ---- accepting */
+
+/* A sixteenth of connections_max is each listener's own, whatever the others have. */
+static bool listener_has_room(const struct listener *listener)
+{
+        const struct serve *serve = listener->serve;
+        return serve->stats.open < serve->limits.connections_max || listener->open < serve->limits.connections_max / OWN_PART;
+}
 
 static void listener_pause(struct listener *listener)
 {
@@ -35,13 +42,15 @@ static void listener_ready(uv_poll_t *poll, int status, int events);
 
 void listener_resume_all(struct serve *serve)
 {
-        if (serve->is_closing || serve->stats.open >= serve->limits.connections_max)
+        if (serve->is_closing)
                 return;
         serve->is_full = false;
         for (struct listener *listener = serve->listeners; listener; listener = listener->next) {
-                if (listener->is_paused)
+                if (listener->is_paused && listener_has_room(listener)) {
                         uv_poll_start(&listener->poll, UV_READABLE, listener_ready);
-                listener->is_paused = false;
+                        listener->is_paused = false;
+                }
+                serve->is_full |= listener->is_paused;
         }
 }
 
@@ -76,7 +85,7 @@ static bool listener_accept(struct listener *listener)
         struct sockaddr_storage address = { 0 };
         socklen_t length = sizeof address;
 
-        if (serve->stats.open >= serve->limits.connections_max) {
+        if (!listener_has_room(listener)) {
                 listener_pause(listener);
                 return false;
         }
@@ -310,6 +319,9 @@ void listener_close(struct listener *listener)
         while (*link != listener)
                 link = &(*link)->next;
         *link = listener->next;
+        for (struct connection *connection = serve->connections; connection; connection = connection->next)
+                if (connection->listener == listener)
+                        connection->listener = NULL;
         if (listener->path && lstat(listener->path, &status) == 0 && status.st_dev == listener->device && status.st_ino == listener->inode)
                 unlink(listener->path);
         free(listener->path);

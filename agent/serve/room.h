@@ -86,6 +86,7 @@ struct listener {
         dev_t device;
         ino_t inode;
         int fd;
+        unsigned open;                            /* connections that came here */
         bool is_unix, is_paused;
 };
 

@@ -17,7 +17,7 @@ struct serve_stream;
 struct serve_limits {
         size_t body_max_bytes;            /* 1 MiB; more = 413 */
         size_t header_max_bytes;          /* 8 KiB per request, as of serve_new(); more = 431. Each KiB costs time at every hit */
-        unsigned connections_max;         /* all listeners together; when full, accepting pauses */
+        unsigned connections_max;         /* all listeners together; when full, accepting pauses where a listener has a sixteenth or more */
         unsigned connections_per_peer;    /* per uid and pid of the peer (per address on TCP, per group where arrived() gives one); more are closed at once with 503 */
         unsigned waiting_per_peer;        /* requests not yet answered of the same; more = 429 */
         int64_t idle_timeout_ms;          /* keep-alive connection without a request, and a request that does not arrive completely */

@@ -8,9 +8,10 @@ import threading
 import time
 
 import pytest
+import requests
 import yaml
 
-from e2e_daemon import UnixConnection, await_true
+from e2e_daemon import UnixConnection, await_true, free_port
 from e2e_images import hexes, push, unique, wasm
 
 
@@ -208,6 +209,29 @@ def test_hostile_requests(daemon, text):
         answer = client.recv(65536)
         assert answer == b'' or answer.startswith(b'HTTP/1.1 4') or answer.startswith(b'HTTP/1.1 5') or answer.startswith(b'HTTP/1.1 200')
     assert daemon.ask('GET', '/healthz').status == 200
+
+
+def test_callers_cannot_lock_operators_out(make_daemon):
+    """Whoever holds all connections of the agent socket holds none of the admin socket's and the probes' own."""
+    port = free_port()
+    daemon = make_daemon(limits={'connections': 32, 'idle_timeout': '10m'}, metrics={'address': f'127.0.0.1:{port}'})
+    held = []
+    try:
+        for _ in range(40):
+            held.append(socket.socket(socket.AF_UNIX))
+            held[-1].settimeout(10)
+            held[-1].connect(daemon.agent)
+            held[-1].sendall(b'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n')
+        await_true(lambda: daemon.metric('wasmcached_connections_open') > 32, what='a full daemon')
+        assert daemon.ask('GET', '/v1/status', to='admin', timeout=10).status == 200
+        assert requests.get(f'http://127.0.0.1:{port}/healthz', timeout=10).status_code == 200
+        waiting = held.pop()
+        for one in held:
+            one.close()
+        assert waiting.recv(100).startswith(b'HTTP/1.1 200')
+    finally:
+        for one in held:
+            one.close()
 
 
 # ---- events ----
