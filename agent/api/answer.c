@@ -57,7 +57,7 @@ void api_answer_tagged(struct api *api, struct serve_request *request, size_t ro
         bool is_whole = status == 200;
         count(api, route, ERROR_NONE);
         serve_answer(request, &(struct serve_answer){ .status = status, .content_type = is_whole ? "application/json" : NULL, .headers = &header, .header_count = 1,
-                .body = is_whole ? body->data : "", .body_bytes = is_whole ? body->used : 0 });
+                .body = body->data, .body_bytes = body->used });
 }
 
 static void problem_put(const struct error *err, int status, const char *title, struct buffer *out)

@@ -20,8 +20,15 @@ static void answer_unsatisfiable(struct api_call *call, const struct content *co
         api_answer_refusal(call->api, call->request, api_call_route(call), &refusal, &err);
 }
 
+static void content_answer(struct api_call *call, struct content *content, const struct serve_answer *answer, const struct api_range *part)
+{
+        call->api->answers[api_call_route(call)][ERROR_NONE]++;
+        serve_answer_file(call->request, answer, content->fd, part->offset, part->count);
+        content->fd = -1;
+}
+
 /* If-Match and If-None-Match; true when one of them has answered. */
-static bool condition_answers(struct api_call *call, const struct content *content)
+static bool condition_answers(struct api_call *call, struct content *content)
 {
         const char *match = serve_request_get_header(call->request, "If-Match");
         const char *none_match = serve_request_get_header(call->request, "If-None-Match");
@@ -33,8 +40,9 @@ static bool condition_answers(struct api_call *call, const struct content *conte
         }
         if (!none_match || !api_etag_in(none_match, content->etag, true))
                 return false;
+        /* The length is that of a 200 (RFC 9110 8.6: it or none, never 0); serve sends no byte of it. */
         const struct serve_header etag = { "ETag", content->etag };
-        api_answer_nothing(call, 304, &etag, 1);
+        content_answer(call, content, &(struct serve_answer){ .status = 304, .headers = &etag, .header_count = 1 }, &(struct api_range){ 0, content->size_bytes });
         return true;
 }
 
@@ -65,9 +73,7 @@ static void content_send(struct api_call *call, struct content *content)
         const struct serve_header headers[] = { { "ETag", content->etag }, { "Accept-Ranges", "bytes" }, { "Content-Range", range } };
         struct serve_answer answer = { .status = kind == API_RANGE_PART ? 206 : 200, .content_type = "application/wasm", .headers = headers,
                 .header_count = kind == API_RANGE_PART ? 3 : 2 };
-        call->api->answers[api_call_route(call)][ERROR_NONE]++;
-        serve_answer_file(call->request, &answer, content->fd, part.offset, part.count);
-        content->fd = -1;
+        content_answer(call, content, &answer, &part);
 }
 
 void api_handle_content(struct api_call *call)

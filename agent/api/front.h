@@ -104,7 +104,7 @@ void api_call_fail(struct api_call *call, const struct error *err);
 size_t api_call_route(const struct api_call *call);
 struct buffer *api_scratch(struct api *api);              /* cleared */
 
-/* Status 200, or 304 without the body; with ETag. */
+/* Status 200, or 304, of which serve sends only the length; with ETag. */
 void api_answer_tagged(struct api *api, struct serve_request *request, size_t route, int status, const char *etag, const struct buffer *body);
 
 /* ---- identity.c: identity pod ---- */

@@ -95,7 +95,7 @@ void *serve_request_get_data(const struct serve_request *request);
 
 struct serve_header { const char *name, *value; };
 struct serve_answer { int status; const char *content_type; const struct serve_header *headers; size_t header_count; const char *body; size_t body_bytes; };
-/* Copies everything. HEAD sends no body but its length. May be called from within request() or later. */
+/* Copies everything. To HEAD and with status 304 no body is sent but its length. May be called from within request() or later. */
 void serve_answer(struct serve_request *request, const struct serve_answer *answer);
 /* `count` bytes of `fd` (taken, closed when sent or gone) from `offset`; headers as given, Content-Length by serve. */
 void serve_answer_file(struct serve_request *request, const struct serve_answer *answer, int fd, uint64_t offset, uint64_t count);
