@@ -127,6 +127,8 @@ static bool follow_read(struct api_call *call, bool *ret_follow, const char **re
         const char *namespace = serve_request_get_query(call->request, "namespace", 0);
         if (follow && strcmp(follow, "0") != 0 && strcmp(follow, "1") != 0)
                 return refuse(err, ERROR_BAD_REQUEST, "query parameter \"follow\": 0 or 1 is needed");
+        if (namespace && !string_is_dns(namespace, 63, false))
+                return refuse(err, ERROR_BAD_REQUEST, "query parameter \"namespace\": a DNS label is needed (at most 63 of a-z, 0-9 and -)");
         if (namespace && !call->caller.is_trusted && !string_equal(namespace, call->caller.namespace))
                 return refuse(err, ERROR_DENIED, "query parameter \"namespace\": this socket has events of \"%s\" only", call->caller.namespace);
         *ret_follow = follow && *follow == '1';

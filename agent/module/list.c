@@ -26,6 +26,19 @@ bool entry_is_visible(const struct module_caller *caller, const struct entry *en
         return handout && handout->is_linked;
 }
 
+/* Where a trusted caller that names no namespace finds it: "default", or where else it was handed out. */
+static const char *linked_namespace(const struct entry *entry)
+{
+        static const char usual[] = "default";
+        const struct handout *handout = catalog_find_handout(entry, usual);
+        if (handout && handout->is_linked)
+                return usual;
+        for (handout = entry->handouts; handout; handout = handout->next)
+                if (handout->is_linked && handout->namespace[0])
+                        return handout->namespace;
+        return usual;
+}
+
 /* The path of the caller's own link; the blob's for an operator. */
 static void show_path(const struct modules *modules, const struct module_caller *caller, const struct entry *entry, struct object_texts *texts)
 {
@@ -34,7 +47,8 @@ static void show_path(const struct modules *modules, const struct module_caller 
                 return;
         }
         static const char mark[] = "{namespace}";
-        const char *template = caller->module_dir ? caller->module_dir : "", *at = strstr(template, mark), *namespace = caller->namespace ? caller->namespace : "default";
+        const char *template = caller->module_dir ? caller->module_dir : "", *at = strstr(template, mark);
+        const char *namespace = caller->namespace ? caller->namespace : linked_namespace(entry);
         if (at)
                 snprintf(texts->path, sizeof texts->path, "%.*s%s%s/%s.wasm", (int)(at - template), template, namespace, at + strlen(mark), texts->sha256);
         else

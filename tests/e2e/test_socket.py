@@ -76,6 +76,7 @@ def test_range_refusals(ready):
     for value in (tag, '*', f'"x", {tag}', 'W/' + tag):
         answer = daemon.ask('GET', path, headers={'If-None-Match': value})
         assert answer.status == 304 and answer.body == b'' and answer.headers['etag'] == tag, value
+        assert answer.headers.get('content-length', str(len(module))) == str(len(module)), 'RFC 9110 8.6: the length of a 200, or none'
     assert daemon.ask('GET', path, headers={'If-None-Match': '"other"'}).status == 200
     several = daemon.ask('GET', path, headers={'Range': 'bytes=0-1,5-6'})
     assert several.status in (200, 206)
@@ -101,6 +102,21 @@ def test_listing(daemon, registry):
     for query in ('limit=0', 'limit=x', 'limit=1001', 'limit=-1', 'nonsense=1', 'limit=1&limit=2', 'continue=%00', 'namespace=team-a'):
         answer = daemon.ask('GET', '/v1/modules?' + query)
         assert answer.status in (400, 403) and answer.code in ('bad_request', 'denied'), query
+
+
+def test_listed_paths_are_there(daemon, registry):
+    """For a trusted caller that names no namespace, too: `default` only where the module was handed out there."""
+    urls = [registry.ref(push(registry)[0]) for _ in range(3)]
+    paths = [daemon.good(urls[0], to='trusted', namespace='team-b')['path'], daemon.good(urls[1], to='trusted')['path']]
+    for namespace in ('default', 'a'):
+        paths.append(daemon.good(urls[2], to='trusted', namespace=namespace)['path'])
+    listed = daemon.ask('GET', '/v1/modules', to='trusted').json['modules']
+    assert {module['path'] for module in listed} == set(paths[:3]) and all(os.path.exists(path) for path in paths)
+    for sha in (module['sha256'] for module in listed):
+        assert os.path.exists(daemon.ask('GET', f'/v1/modules/{sha}', to='trusted').json['path'])
+    for to in ('admin', 'trusted', 'agent'):
+        for route in ('modules', 'events'):
+            assert daemon.ask('GET', f'/v1/{route}?namespace=Bad_', to=to).code == 'bad_request', (to, route)
 
 
 def test_health_and_openapi(daemon):
