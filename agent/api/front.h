@@ -90,6 +90,7 @@ struct api {
 /* NULL with `err` and an HTTP status: no such path, other methods (`ret_allow` lists them), not for this listener. */
 const struct api_route *api_route_find(const struct api_listener *listener, const char *method, const char *path, char ret_parameter[API_PARAMETER_BYTES], struct buffer *ret_allow,
         int *ret_status, struct error *err);
+bool api_query_repeats(const char *name);
 bool api_query_check(const struct serve_request *request, const struct api_route *route, struct error *err);
 
 /* ---- answer.c: each of them answers and counts; the request is invalid afterwards ---- */

@@ -46,7 +46,7 @@ static const char SCHEMAS[] =
         "            keyFingerprint: {type: string, description: 'SHA-256 of the key that signed, as SubjectPublicKeyInfo in DER'}\n"
         "        source: {type: string, enum: [cache, revalidated, pulled]}\n"
         "        stale: {type: boolean, description: The source could not be reached}\n"
-        "        lease: {allOf: [{$ref: '#/components/schemas/Lease'}], nullable: true}\n"
+        "        lease: {type: object, nullable: true, properties: {id: {type: string}, expires: {type: string, format: date-time}}, description: As in Lease; null in listings}\n"
         "        pinned: {type: boolean}\n"
         "        leases: {type: integer}\n"
         "        created: {type: string, format: date-time}\n"
@@ -82,7 +82,7 @@ static const char SCHEMAS[] =
         "      type: object\n"
         "      properties:\n"
         "        verdict: {type: string, enum: [hit, miss, refused, reached, not_reached]}\n"
-        "        code: {type: string}\n"
+        "        code: {type: string, nullable: true}\n"
         "        steps: {type: array, items: {type: object, properties: {check: {type: string}, result: {type: string}, detail: {type: string}}}}\n"
         "    Signature:\n"
         "      type: object\n"
@@ -178,7 +178,18 @@ static void put_parameters(const struct api_route *route, struct buffer *out)
         if (brace)
                 buffer_printf(out, "        - {name: %.*s, in: path, required: true, schema: {type: string}}\n", (int)strcspn(brace + 1, "}"), brace + 1);
         for (const struct api_query *query = route->query; query && query->name; query++)
-                buffer_printf(out, "        - {name: %s, in: query, description: \"%s\", schema: {type: string}}\n", query->name, query->prose);
+                buffer_printf(out, "        - {name: %s, in: query, description: \"%s\", schema: %s}\n", query->name, query->prose,
+                              api_query_repeats(query->name) ? "{type: array, items: {type: string}}" : "{type: string}");
+}
+
+/* Answers besides 200 that are no problem. */
+static void put_more_answers(const struct api_route *route, bool is_head, struct buffer *out)
+{
+        bool is_content = string_equal(route->answer, "application/wasm");
+        if (is_content && !is_head)
+                buffer_append_text(out, "        '206': {description: The range asked for, content: {application/wasm: {schema: {type: string, format: binary}}}}\n");
+        if (is_content || string_equal(route->answer, "Chain"))
+                buffer_append_text(out, "        '304': {description: If-None-Match has it already}\n");
 }
 
 static void put_operation(const struct api_route *route, const char *method, struct buffer *out)
@@ -194,9 +205,11 @@ static void put_operation(const struct api_route *route, const char *method, str
         else if (string_equal(method, "head"))
                 buffer_append_text(out, "        '200': {description: Headers alone}\n");
         else if (is_media_type(route->answer))
-                buffer_printf(out, "        '200': {description: Done, content: {%s: {schema: {type: string}}}}\n", route->answer);
+                buffer_printf(out, "        '200': {description: Done, content: {%s: {schema: {type: string%s}}}}\n", route->answer,
+                              string_equal(route->answer, "application/wasm") ? ", format: binary" : "");
         else
                 buffer_printf(out, "        '200': {description: Done, content: {application/json: {schema: {$ref: '#/components/schemas/%s'}}}}\n", route->answer);
+        put_more_answers(route, string_equal(method, "head"), out);
         buffer_append_text(out, "        default: {$ref: '#/components/responses/Problem'}\n");
 }
 

@@ -158,7 +158,7 @@ static bool query_allows(const struct api_query *query, const char *name)
         return false;
 }
 
-static bool query_repeats(const char *name)
+bool api_query_repeats(const char *name)
 {
         static const char *const names[] = { "label", "service", "serviceEntry" };
         for (size_t i = 0; i < COUNT_OF(names); i++)
@@ -175,7 +175,7 @@ bool api_query_check(const struct serve_request *request, const struct api_route
                 string_printable(name, strlen(name), shown, sizeof shown);
                 if (!query_allows(route->query, name))
                         return refuse(err, ERROR_BAD_REQUEST, "query parameter \"%s\": unknown for %s %s", shown, route->method, route->path);
-                if (!query_repeats(name) && serve_request_get_query(request, name, 1))
+                if (!api_query_repeats(name) && serve_request_get_query(request, name, 1))
                         return refuse(err, ERROR_BAD_REQUEST, "query parameter \"%s\": given twice", shown);
         }
         return true;

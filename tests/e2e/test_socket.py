@@ -129,6 +129,47 @@ def test_health_and_openapi(daemon):
     assert set(document['paths']['/v1/pins/{sha256}']) >= {'put', 'delete'}
 
 
+def fits(schema, value, schemas):
+    """As far as OpenAPI 3.0 is used here; says where not."""
+    if '$ref' in schema:
+        schema = schemas[schema['$ref'].rsplit('/', 1)[1]]
+    if value is None:
+        return [] if schema.get('nullable') else ['null']
+    kinds = {'object': dict, 'array': list, 'string': str, 'boolean': bool, 'integer': int, 'number': (int, float)}
+    if not isinstance(value, kinds[schema['type']]) or ('enum' in schema and value not in schema['enum']):
+        return [f'{value!r} is no {schema}']
+    if isinstance(value, list):
+        return [f'[{i}] {wrong}' for i, one in enumerate(value) for wrong in fits(schema.get('items', {'type': 'object'}), one, schemas)]
+    if not isinstance(value, dict):
+        return []
+    known = schema.get('properties', {})
+    return [f'{name} lacks' for name in schema.get('required', []) if name not in value] + [f'{name} is not described' for name in value if known and name not in known] + \
+           [f'{name}: {wrong}' for name in known if name in value for wrong in fits(known[name], value[name], schemas)]
+
+
+def test_answers_are_as_openapi_says(ready):
+    daemon, got, _ = ready
+    document = yaml.safe_load(daemon.ask('GET', '/openapi.yaml').body)
+    sha, schemas = got['sha256'], document['components']['schemas']
+    content, tag = f'/v1/modules/{sha}/content', {'If-None-Match': '*'}
+    rows = [('POST', '/v1/modules', {'url': got['url']}, None), ('POST', '/v1/modules', {'url': 'oci://A'}, None), ('GET', '/v1/modules', None, None), ('GET', f'/v1/modules/{sha}', None, None), ('GET', content, None, None),
+            ('GET', content, None, {'Range': 'bytes=0-0'}), ('GET', content, None, {'Range': 'bytes=999999999-'}), ('GET', content, None, tag), ('HEAD', content, None, tag), ('HEAD', content, None, None), ('GET', '/v1/plugins', None, tag),
+            ('GET', '/v1/plugins', None, None), ('GET', '/v1/events', None, None), ('PUT', f"/v1/leases/{got['lease']['id']}", None, None), ('GET', f"/v1/explain?url={got['url']}", None, None), ('GET', '/v1/explain?url=oci://A', None, None),
+            ('GET', '/v1/status', None, None), ('POST', '/v1/gc', {'dryRun': True}, None), ('POST', '/v1/reload', None, None), ('PUT', '/v1/pins/' + sha, None, None), ('DELETE', f"/v1/leases/{got['lease']['id']}", None, None)]
+    for method, target, body, headers in rows:
+        answer = daemon.ask(method, target, body, to='admin', headers=headers)
+        path = target.split('?')[0].replace(sha, '{sha256}').replace(got['lease']['id'], '{id}')
+        said = document['paths'][path][method.lower()]['responses']
+        assert answer.status >= 400 or str(answer.status) in said, (method, target, answer)
+        described = said.get(str(answer.status)) or document['components']['responses']['Problem']
+        media = answer.headers.get('content-type', '').split(';')[0]
+        assert method == 'HEAD' or (media in described['content'] if 'content' in described else not media), (method, target, answer, described)
+        if media in ('application/json', 'application/problem+json') and method != 'HEAD':
+            assert fits(described['content'][media]['schema'], answer.json, schemas) == [], (method, target, answer)
+    workload = {one['name']: one['schema']['type'] for one in document['paths']['/v1/plugins']['get']['parameters']}
+    assert workload['label'] == workload['service'] == workload['serviceEntry'] == 'array' and workload['port'] == 'string'
+
+
 def test_admin_routes_are_the_operators(ready):
     daemon, got, _ = ready
     for method, path in (('DELETE', f"/v1/modules/{got['sha256']}"), ('PUT', f"/v1/pins/{got['sha256']}"), ('POST', '/v1/gc'), ('POST', '/v1/verify'), ('POST', '/v1/refresh'), ('POST', '/v1/reload'), ('GET', '/v1/config'),
