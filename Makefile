@@ -218,6 +218,7 @@ compile_commands.json:          ## for clangd
 
 # ---- installation
 BASH_COMPLETIONS := $(PREFIX)/share/bash-completion/completions
+INSTALLED_FOLDERS := $(addprefix $(PREFIX)/,bin sbin include lib/pkgconfig lib/sysusers.d lib/tmpfiles.d share/man/man1 share/man/man5 share/man/man8 share/doc/wasmcached) $(UNITDIR) $(BASH_COMPLETIONS)
 IMAGE := $(BUILD)/wasmcached-$(VERSION).oci.tar
 image:                          ## container image as an OCI layout, without a container engine: build/wasmcached-VERSION.oci.tar
 	$(Q)$(MAKE) --no-print-directory VARIANT=release programs
@@ -227,9 +228,7 @@ $(B)/wasmcached.yaml.5: $(B)/wasmcached
 	$(Q)$(B)/wasmcached --print-manual > $@
 
 install: all manuals            ## into $(DESTDIR)$(PREFIX)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(UNITDIR) \
-	  $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 \
-	  $(DESTDIR)$(BASH_COMPLETIONS) $(DESTDIR)$(PREFIX)/share/doc/wasmcached
+	install -d $(addprefix $(DESTDIR),$(INSTALLED_FOLDERS))
 	install -m 0755 $(B)/wasmcached $(DESTDIR)$(PREFIX)/sbin/wasmcached
 	install -m 0755 $(B)/wasmcachectl $(DESTDIR)$(PREFIX)/bin/wasmcachectl
 	install -m 0644 include/wasmcache.h $(DESTDIR)$(PREFIX)/include/wasmcache.h
@@ -254,7 +253,7 @@ uninstall:                      ## takes away what install put there
 	  $(DESTDIR)$(PREFIX)/share/man/man1/wasmcachectl.1 $(DESTDIR)$(PREFIX)/share/man/man8/wasmcached.8 $(DESTDIR)$(PREFIX)/share/man/man5/wasmcached.yaml.5 \
 	  $(DESTDIR)$(BASH_COMPLETIONS)/wasmcachectl
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/wasmcached
-	$(if $(DESTDIR),find $(DESTDIR) -mindepth 1 -depth -type d -empty -delete)
+	$(if $(filter-out /,$(DESTDIR)),cd $(DESTDIR) && for d in $(INSTALLED_FOLDERS:/%=%); do mkdir -p $$d && rmdir -p --ignore-fail-on-non-empty $$d; done)
 
 clean:                          ## removes build/
 	rm -rf $(BUILD) compile_commands.json
