@@ -116,12 +116,12 @@ static void handle_stream_gone(void *arg, struct serve_stream *stream)
         api_events_stream_gone(arg, stream);
 }
 
-/* serve's own refusals, by status; others count as a bad request (4xx) or ours (5xx). */
+/* serve's own refusals, by status; others count as a bad request (4xx) or ours (5xx). A version or coding that we do not speak is the client's choice. */
 static enum error_code code_of_status(int status)
 {
         static const struct { int status; enum error_code code; } rows[] = {
                 { 403, ERROR_DENIED }, { 404, ERROR_NOT_FOUND }, { 408, ERROR_TIMEOUT }, { 413, ERROR_TOO_LARGE }, { 414, ERROR_TOO_LARGE }, { 429, ERROR_BUSY },
-                { 431, ERROR_TOO_LARGE }, { 503, ERROR_BUSY },
+                { 431, ERROR_TOO_LARGE }, { 501, ERROR_BAD_REQUEST }, { 503, ERROR_BUSY }, { 505, ERROR_BAD_REQUEST },
         };
         for (size_t i = 0; i < COUNT_OF(rows); i++)
                 if (rows[i].status == status)

@@ -137,12 +137,12 @@ def test_two_hosts_are_a_problem(daemon):
 
 
 @pytest.mark.parametrize('data, status, code', [
-    (b'GARBAGE\r\n\r\n', 400, 'bad_request'), (b'GET\r\n\r\n', 400, 'bad_request'), (b'GET /healthz\r\n\r\n', 400, 'bad_request'), (b'GET / HTTP/2.0\r\nHost: a\r\n\r\n', 505, 'internal'),
+    (b'GARBAGE\r\n\r\n', 400, 'bad_request'), (b'GET\r\n\r\n', 400, 'bad_request'), (b'GET /healthz\r\n\r\n', 400, 'bad_request'), (b'GET / HTTP/2.0\r\nHost: a\r\n\r\n', 505, 'bad_request'),
     (b'GET / HTTP/1.1\r\n\r\n', 400, 'bad_request'), (b'GET /' + b'a' * 9000 + b' HTTP/1.1\r\nHost: a\r\n\r\n', 414, 'too_large'), (b'GET / HTTP/1.1\r\nHost: a\r\nX: ' + b'b' * 20000 + b'\r\n\r\n', 431, 'too_large'),
     (b'GET / HTTP/1.1\r\nHost: a\r\nX: ' + b'b' * 9000 + b'\r\n\r\n', 431, 'too_large'), (b'GET / HTTP/1.1\r\nHost: a\r\n' + b'X: b\r\n' * 3000 + b'\r\n', 431, 'too_large'),
     (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n', 400, 'bad_request'), (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n', 400, 'bad_request'),
     (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\ncontent-length: 99999999999999999999\r\n\r\n', 413, 'too_large'), (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n', 400, 'bad_request'),
-    (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n', 400, 'bad_request'), (b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 505, 'internal'),
+    (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n', 400, 'bad_request'), (b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 505, 'bad_request'),
     (b'POST /v1/modules HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2000000\r\n\r\n', 413, 'too_large'), (b'GET http://a/healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n', 400, 'bad_request')], ids=lambda value: str(value)[:40])
 def test_malformed_request_is_a_problem(daemon, data, status, code):
     problem(raw(daemon.a, data), status, code)

@@ -200,7 +200,7 @@ static void test_problem_of_serve(void **state)
         struct api *api = api_make();
         const struct serve_handler *handler = api_get_handler(api);
         const struct { int status; const char *code; } statuses[] = {
-                { 400, "bad_request" }, { 408, "timeout" }, { 413, "too_large" }, { 414, "too_large" }, { 429, "busy" }, { 431, "too_large" }, { 500, "internal" }, { 503, "busy" },
+                { 400, "bad_request" }, { 408, "timeout" }, { 413, "too_large" }, { 414, "too_large" }, { 429, "busy" }, { 431, "too_large" }, { 500, "internal" }, { 501, "bad_request" }, { 503, "busy" }, { 505, "bad_request" },
         };
         for (size_t i = 0; i < COUNT_OF(statuses); i++) {
                 CLEANUP(cleanup_free) char *code = string_format("\"status\":%d,\"detail\":\"a \\\"b\\\"\",\"code\":\"%s\"}", statuses[i].status, statuses[i].code);
