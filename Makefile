@@ -214,11 +214,15 @@ interop:                        ## real peers (needs Go), INTEROP_SLOW=1: signer
 	$(Q)tests/interop/run $(abspath $(BUILD)/test) $(PYTEST_ARGS)
 
 compile_commands.json:          ## for clangd
-	$(Q)tools/compile-commands '$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS)' $(ALL_SRC) > $@
+	$(Q)tools/compile-commands '$(subst ','\'',$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS))' $(ALL_SRC) > $@
 
 # ---- installation
 BASH_COMPLETIONS := $(PREFIX)/share/bash-completion/completions
-INSTALLED_FOLDERS := $(addprefix $(PREFIX)/,bin sbin include lib/pkgconfig lib/sysusers.d lib/tmpfiles.d share/man/man1 share/man/man5 share/man/man8 share/doc/wasmcached) $(UNITDIR) $(BASH_COMPLETIONS)
+INSTALL_DIRS := $(addprefix $(PREFIX)/,bin sbin include lib/pkgconfig lib/sysusers.d lib/tmpfiles.d share/man/man1 share/man/man5 share/man/man8 share/doc share/doc/wasmcached) \
+                $(UNITDIR) $(BASH_COMPLETIONS)
+# Below a DESTDIR, or a PREFIX that is no folder of the system, uninstall takes the folders of install too, where they are empty; no others.
+INSTALL_BASE := $(patsubst %/,%,$(or $(filter-out /,$(DESTDIR)),$(filter-out / /usr /usr/ /usr/local /usr/local/,$(PREFIX))))
+EMPTIED_DIRS := $(patsubst $(INSTALL_BASE)/%,%,$(filter $(INSTALL_BASE)/%,$(subst //,/,$(addprefix $(DESTDIR),$(INSTALL_DIRS)))))
 IMAGE := $(BUILD)/wasmcached-$(VERSION).oci.tar
 image:                          ## container image as an OCI layout, without a container engine: build/wasmcached-VERSION.oci.tar
 	$(Q)$(MAKE) --no-print-directory VARIANT=release programs
@@ -228,7 +232,7 @@ $(B)/wasmcached.yaml.5: $(B)/wasmcached
 	$(Q)$(B)/wasmcached --print-manual > $@
 
 install: all manuals            ## into $(DESTDIR)$(PREFIX)
-	install -d $(addprefix $(DESTDIR),$(INSTALLED_FOLDERS))
+	install -d $(addprefix $(DESTDIR),$(INSTALL_DIRS))
 	install -m 0755 $(B)/wasmcached $(DESTDIR)$(PREFIX)/sbin/wasmcached
 	install -m 0755 $(B)/wasmcachectl $(DESTDIR)$(PREFIX)/bin/wasmcachectl
 	install -m 0644 include/wasmcache.h $(DESTDIR)$(PREFIX)/include/wasmcache.h
@@ -253,7 +257,7 @@ uninstall:                      ## takes away what install put there
 	  $(DESTDIR)$(PREFIX)/share/man/man1/wasmcachectl.1 $(DESTDIR)$(PREFIX)/share/man/man8/wasmcached.8 $(DESTDIR)$(PREFIX)/share/man/man5/wasmcached.yaml.5 \
 	  $(DESTDIR)$(BASH_COMPLETIONS)/wasmcachectl
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/wasmcached
-	$(if $(filter-out /,$(DESTDIR)),cd $(DESTDIR) && for d in $(INSTALLED_FOLDERS:/%=%); do mkdir -p $$d && rmdir -p --ignore-fail-on-non-empty $$d; done)
+	$(if $(INSTALL_BASE),cd $(INSTALL_BASE) && rmdir -p --ignore-fail-on-non-empty $(EMPTIED_DIRS) 2>/dev/null || :)
 
 clean:                          ## removes build/
 	rm -rf $(BUILD) compile_commands.json
