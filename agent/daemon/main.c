@@ -3,9 +3,12 @@
  * How it fails: usage and configuration errors are one line and exit code 2.
  * How it ends: with the daemon's exit code.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include <wasmcached/fetch.h>
 #include <wasmcached/module.h>
 #include "config.h"
 #include "daemon.h"
@@ -18,6 +21,15 @@ static const struct option_row { const char *name, *argument, *help; } options[]
         { "--version", NULL, "prints the version" },
         { "--help", NULL, "prints this" },
 };
+
+/* Output that did not arrive is a failure: `--print-config >FILE` on a full disk. */
+static int output_end(void)
+{
+        if (fflush(stdout) == 0 && !ferror(stdout))
+                return DAEMON_EXIT_OK;
+        fprintf(stderr, "wasmcached: standard output cannot be written: %s\n", strerror(errno));
+        return DAEMON_EXIT_FAILED;
+}
 
 static int help_print(void)
 {
@@ -32,13 +44,46 @@ static int help_print(void)
         puts("\nsignals: SIGHUP reads the configuration anew; SIGTERM, SIGINT stop, a second one at once\n"
              "exit:    0 stopped in order, 1 failed, 2 usage or configuration, 3 the store is in use by another daemon\n"
              "see:     wasmcached(8), wasmcached.yaml(5), wasmcachectl(1)");
-        return DAEMON_EXIT_OK;
+        return output_end();
 }
 
 static int usage(const char *word, const char *problem)
 {
         fprintf(stderr, "wasmcached: %s: %s; see wasmcached --help\n", word, problem);
         return DAEMON_EXIT_USAGE;
+}
+
+static bool is_absent(const char *host, const char *option, const char *path)
+{
+        if (!*path || access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR))
+                return false;
+        fprintf(stderr, "wasmcached: registries.\"%s\".%s: there is no %s (the daemon will not start without it)\n", host, option, path);
+        return true;
+}
+
+/* Keys and certificates may be mounted later, where this is only a check; what is there must be good. */
+static bool files_check(struct config *config, struct error *err)
+{
+        CLEANUP(config_trust_fini) struct modules_trust trust = { 0 };
+        CLEANUP(fetch_client_unref) struct fetch_client *client = NULL;
+        struct fetch_options fetch;
+
+        if (!config_load_trust(config, &trust, err)) {
+                if (err->code != ERROR_NOT_FOUND)
+                        return false;
+                fprintf(stderr, "wasmcached: %s (the daemon will not start without it)\n", err->text);
+        }
+        for (size_t i = 0; i < config->registry_count; i++) {
+                struct config_registry *registry = &config->registries[i];
+                bool has_no_key = is_absent(registry->host, "client_key", registry->client_key);
+
+                if (is_absent(registry->host, "ca", registry->ca))
+                        registry->ca = "";
+                if (is_absent(registry->host, "client_certificate", registry->client_certificate) || has_no_key)
+                        registry->client_certificate = registry->client_key = "";
+        }
+        config_to_fetch_options(config, &fetch);
+        return fetch_client_new(&fetch, &client, err);
 }
 
 /* --check-config, --print-config, --print-manual */
@@ -56,17 +101,15 @@ static int config_show(const char *path, const char *action)
         } else if (strcmp(action, "--print-config") == 0) {
                 config_print_yaml(config, &text);
         } else {
-                CLEANUP(config_trust_fini) struct modules_trust trust = { 0 };
-                /* Keys may be mounted later, where this is only a check; what is there must be good. */
-                if (!config_load_trust(config, &trust, &err)) {
-                        fprintf(stderr, "wasmcached: %s%s\n", err.text, err.code == ERROR_NOT_FOUND ? " (the daemon will not start without it)" : "");
-                        if (err.code != ERROR_NOT_FOUND)
-                                return DAEMON_EXIT_USAGE;
+                const char *file = path ? path : CONFIG_FILE_DEFAULT;
+                if (!files_check(config, &err)) {
+                        fprintf(stderr, "wasmcached: %s: %s\n", file, err.text);
+                        return DAEMON_EXIT_USAGE;
                 }
-                buffer_printf(&text, "%s: the configuration is good\n", path ? path : CONFIG_FILE_DEFAULT);
+                buffer_printf(&text, path || access(file, F_OK) == 0 ? "%s: the configuration is good\n" : "%s: there is no such file: all options have their defaults\n", file);
         }
         fputs(text.data ? text.data : "", stdout);
-        return fflush(stdout) == 0 ? DAEMON_EXIT_OK : DAEMON_EXIT_FAILED;
+        return output_end();
 }
 
 static bool option_take(int argc, char **argv, int *at, const char **ret_name, const char **ret_argument)
@@ -113,6 +156,6 @@ int main(int argc, char **argv)
         if (strcmp(action, "--help") == 0)
                 return help_print();
         if (strcmp(action, "--version") == 0)
-                return puts("wasmcached " WASMCACHED_VERSION) < 0;
+                return puts("wasmcached " WASMCACHED_VERSION) < 0 ? DAEMON_EXIT_FAILED : output_end();
         return config_show(path, action);
 }

@@ -55,6 +55,34 @@ def test_good_configuration(tmp_path):
     assert run_daemon('--version').stdout.startswith('wasmcached ')
 
 
+@pytest.mark.parametrize('option', ['ca', 'client_certificate', 'client_key'])
+def test_check_looks_at_certificates(tmp_path, option):
+    """What the daemon would refuse to start with: a file that is there and no PEM. One that is not there yet may be mounted later, where this is only a check."""
+    (tmp_path / 'good.pem').write_text('-----BEGIN CERTIFICATE-----\n')
+    (tmp_path / 'bad.pem').write_text('no PEM\n')
+    for name, code, told in (('bad.pem', 2, 'no PEM'), ('absent.pem', 0, 'will not start without it'), ('good.pem', 0, '')):
+        files = {'ca': 'good.pem', 'client_certificate': 'good.pem', 'client_key': 'good.pem', option: name}
+        (tmp_path / 'c.yaml').write_text(yaml.safe_dump({'registries': {'r.example:5': {key: str(tmp_path / value) for key, value in files.items()}}}))
+        ran = run_daemon('--config', tmp_path / 'c.yaml', '--check-config')
+        assert ran.returncode == code and ('good' in ran.stdout) == (code == 0), ran
+        assert told in ran.stderr and (not told or f'registries."r.example:5".{option}' in ran.stderr and name in ran.stderr), ran.stderr
+
+
+def test_check_says_when_there_is_no_file():
+    """A mistyped place is no good configuration of it."""
+    ran = run_daemon('--check-config', env={name: value for name, value in os.environ.items() if name != 'WASMCACHED_CONFIG'})
+    if not os.path.exists('/etc/wasmcached/config.yaml'):
+        assert ran.returncode == 0 and '/etc/wasmcached/config.yaml: there is no such file' in ran.stdout
+
+
+@pytest.mark.parametrize('option', ['--version', '--help', '--print-config', '--print-manual', '--check-config'])
+def test_full_standard_output_is_a_failure(tmp_path, option):
+    (tmp_path / 'c.yaml').write_text('')
+    with open('/dev/full', 'w', encoding='utf-8') as full:
+        ran = subprocess.run([DAEMON, '--config', tmp_path / 'c.yaml', option], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 1 and 'standard output' in ran.stderr
+
+
 def test_reload(make_daemon, registry, tmp_path):
     daemon = make_daemon()
     (tmp_path / 'a.wasm').write_bytes(wasm('reload'))
