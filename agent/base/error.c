@@ -17,8 +17,10 @@ static const struct error_row rows[ERROR_CODES] = {
                 "Write the url as oci://host[:port]/path:tag, http(s)://host/path or file:///path, without user, query or fragment." },
         [ERROR_BAD_KEY] = { "bad_key", 400, ERROR_RETRY_AFTER_CHANGE, "The verification key is not usable",
                 "Give one PEM public key, as `cosign public-key` or `openssl pkey -pubout` print it." },
-        [ERROR_DENIED] = { "denied", 403, ERROR_RETRY_AFTER_CHANGE, "Not allowed", "Ask through the socket of that namespace, or let the operator allow it in the configuration." },
-        [ERROR_NOT_FOUND] = { "not_found", 404, ERROR_RETRY_AFTER_CHANGE, "Not found", "Check the name; a private repository also answers so to those who may not read it." },
+        [ERROR_DENIED] = { "denied", 403, ERROR_RETRY_AFTER_CHANGE, "Not allowed",
+                "Ask through the socket of that namespace or the admin socket, or have it allowed in the configuration." },
+        [ERROR_NOT_FOUND] = { "not_found", 404, ERROR_RETRY_AFTER_CHANGE, "Not found",
+                "Check the name; a registry answers so for a private repository too, to those who may not read it." },
         [ERROR_UNAUTHORIZED] = { "unauthorized", 401, ERROR_RETRY_AFTER_CHANGE, "The registry refused the credentials",
                 "Check the pull secret of the request: does it name this registry, and is its password still valid?" },
         [ERROR_SECRET_MISSING] = { "secret_missing", 424, ERROR_RETRY_AFTER_CHANGE, "The pull secret cannot be used",
@@ -43,7 +45,7 @@ static const struct error_row rows[ERROR_CODES] = {
         [ERROR_TIMEOUT] = { "timeout", 504, ERROR_RETRY_LATER, "It took longer than allowed", "Ask again: the pull may have gone on in the background; or give a longer timeout." },
         [ERROR_STORE_FULL] = { "store_full", 507, ERROR_RETRY_LATER, "The store is full",
                 "Free space (wasmcachectl gc, unpin) or raise store.max_size; the disk itself may be full." },
-        [ERROR_BUSY] = { "busy", 503, ERROR_RETRY_LATER, "Not now", "Try again shortly." },
+        [ERROR_BUSY] = { "busy", 503, ERROR_RETRY_LATER, "Not now", "Do first what the detail asks for, if anything, and try again." },
         [ERROR_INTERNAL] = { "internal", 500, ERROR_RETRY_LATER, "Internal error", "Look at the daemon's log; if it is no fault of the machine, report it." },
 };
 

@@ -2,6 +2,7 @@
 import contextlib
 import json
 import os
+import re
 import pty
 import socket
 import subprocess
@@ -56,6 +57,12 @@ def test_refusals_are_one_with_code_and_hint(peer):
     lines = ran.stderr.splitlines()
     assert lines[0] == 'wasmcachectl: unauthorized: registry.example refused the login'
     assert len(lines) == 2 and lines[1].startswith('hint: ')
+
+
+def test_hint_says_what_to_do_and_when(peer):
+    """What to look at does not give way to how long to wait."""
+    ran = ctl(peer(problem(502, 'upstream_unreachable', 'refused', ['Retry-After: 7'])), 'get', URL)
+    assert re.search(r'^hint: Check name, port, proxy and TLS .* Retry after 7 s\.$', ran.stderr, re.M), ran.stderr
 
 
 def test_missing_files_are_told_before_asking(peer, tmp_path):

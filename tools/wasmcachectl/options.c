@@ -17,7 +17,7 @@ const struct option_row option_rows[OPTION_COUNT] = {
         [OPTION_POLICY] = { "policy", 0, "POLICY", "when the source is asked although the module is here", "IfNotPresent Always UNSPECIFIED_POLICY" },
         [OPTION_SECRET] = { "secret", 0, "NAME", "pull secret of the namespace, by name", NULL },
         [OPTION_PULL_SECRET_FILE] = { "pull-secret-file", 0, "FILE", "docker config with the credentials (\"-\" = standard input)", NULL },
-        [OPTION_NAMESPACE] = { "namespace", 'n', "NAME", "the tenant that asks", NULL },
+        [OPTION_NAMESPACE] = { "namespace", 'n', "NAME", "namespace of the request, the workload or the resources", NULL },
         [OPTION_KEY] = { "key", 0, "FILE", "PEM file with 1 to 8 public keys: a valid signature by one of them is required; may be repeated", NULL },
         [OPTION_TIMEOUT] = { "timeout", 0, "TIME", "how long to wait, like 30s", NULL },
         [OPTION_RESOURCE] = { "resource", 0, "NAME@VERSION", "with --policy Always: ask once per version of this resource", NULL },

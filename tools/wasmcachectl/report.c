@@ -51,8 +51,8 @@ int report_error(const struct error *err)
 int report_daemon(const struct ctl *ctl, int result, const struct wasmcache_error *err)
 {
         enum error_code code;
-        CLEANUP(cleanup_free) char *later = err->retry_after_s > 0 ? string_format("ask again in %u s", err->retry_after_s) : NULL;
         const char *hint = error_parse_name(err->code, &code) ? error_get_row(code)->help : NULL;
+        CLEANUP(cleanup_free) char *later = err->retry_after_s > 0 ? string_format("%s%sRetry after %u s.", hint ? hint : "", hint ? " " : "", err->retry_after_s) : NULL;
 
         if (result == WASMCACHE_USAGE)
                 say("usage", err->text, NULL);
