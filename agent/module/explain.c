@@ -74,10 +74,17 @@ static void tell_verdict(struct modules *modules, struct explanation *explanatio
         }
         struct refusal *refusal = refusal_find(modules, ask, hit);
         struct error away = { 0 };
+        const char *root;
+        size_t root_bytes;
         if (!refusal && host_refuses(modules, ask, hit, &away)) {
                 step(explanation, "host", "away", away.text);
                 bool is_stale = stale_is_allowed(modules, ask, &away, &stale);
                 finish(explanation, is_stale ? "hit" : "refused", is_stale ? NULL : error_get_row(away.code)->name);
+                return;
+        }
+        if (!refusal && ask->want->kind == WANT_FILE && !setup_find_file_root(modules->setup, ask->want->path, &root, &root_bytes, &away)) {
+                step(explanation, "source", "refused", away.text);
+                finish(explanation, "refused", error_get_row(away.code)->name);
                 return;
         }
         if (!refusal) {

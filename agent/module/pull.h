@@ -125,6 +125,8 @@ void mirror_split(const char *url, const char *path, char **ret_host, char **ret
 struct registry_call pull_make_call(struct pull *pull, const struct endpoint *endpoint);
 /* Another repository than the want's own, with the logins that fit it (signature_repository); NULL when credentials cannot be read. Valid until the next one. */
 struct endpoint *pull_find_endpoint(struct pull *pull, const struct reference *reference);
+/* The first root of file:// that `path` is beneath, symlinks aside, and its length without trailing slashes; ERROR_DENIED. In memory. */
+bool setup_find_file_root(const struct setup *setup, const char *path, const char **ret_root, size_t *ret_bytes, struct error *err);
 bool pull_open_file(const struct pull *pull, const char *path, int *ret_fd, struct error *err);    /* beneath one of the roots of file:// */
 bool pull_oci_resolve(struct pull *pull, struct error *err);
 bool pull_oci_download(struct pull *pull, struct error *err);

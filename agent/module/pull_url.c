@@ -167,6 +167,21 @@ bool pull_http_download(struct pull *pull, struct error *err)
 
 /* ---- file ---- */
 
+bool setup_find_file_root(const struct setup *setup, const char *path, const char **ret_root, size_t *ret_bytes, struct error *err)
+{
+        for (const char *const *root = setup->options.file_roots; root && *root; root++) {
+                size_t length = strlen(*root);
+                while (length > 0 && (*root)[length - 1] == '/')
+                        length--;
+                if (strncmp(path, *root, length) != 0 || path[length] != '/')
+                        continue;
+                *ret_root = *root;
+                *ret_bytes = length;
+                return true;
+        }
+        return refuse(err, ERROR_DENIED, "%s: is outside of the roots that file:// may read (files.roots)", path);
+}
+
 /* Opened beneath the first root that holds the path; symlinks and ".." cannot lead out (openat2). */
 bool pull_open_file(const struct pull *pull, const char *path, int *ret_fd, struct error *err)
 {
@@ -175,27 +190,23 @@ bool pull_open_file(const struct pull *pull, const char *path, int *ret_fd, stru
                 enum error_code code = errno == ENOENT || errno == ENOTDIR ? ERROR_NOT_FOUND : errno == EACCES || errno == EPERM ? ERROR_DENIED : ERROR_INTERNAL;
                 return *ret_fd >= 0 || refuse_errno(err, code, errno, "the daemon (uid %u) cannot open %s", (unsigned)geteuid(), path);
         }
-        for (const char *const *root = pull->setup->options.file_roots; root && *root; root++) {
-                size_t length = strlen(*root);
-                while (length > 0 && (*root)[length - 1] == '/')
-                        length--;
-                if (strncmp(path, *root, length) != 0 || path[length] != '/')
-                        continue;
-                CLEANUP(cleanup_close) int rootfd = open(length ? *root : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-                int fd = rootfd < 0 ? -1 : fs_open_beneath(rootfd, path + length + 1, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-                if (fd >= 0) {
-                        *ret_fd = fd;
-                        return true;
-                }
-                if (errno == EXDEV || errno == ELOOP)
-                        return refuse(err, ERROR_DENIED, "%s: leads out of the root %s by a symlink", path, *root);
-                return refuse_errno(err,
-                        errno == ENOENT || errno == ENOTDIR ? ERROR_NOT_FOUND
-                        : errno == EACCES || errno == EPERM ? ERROR_DENIED
-                                                            : ERROR_INTERNAL,
-                        errno, "opening %s", path);
+        const char *root;
+        size_t length;
+        if (!setup_find_file_root(pull->setup, path, &root, &length, err))
+                return false;
+        CLEANUP(cleanup_close) int rootfd = open(length ? root : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        int fd = rootfd < 0 ? -1 : fs_open_beneath(rootfd, path + length + 1, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        if (fd >= 0) {
+                *ret_fd = fd;
+                return true;
         }
-        return refuse(err, ERROR_DENIED, "%s: is outside of the roots that file:// may read (files.roots)", path);
+        if (errno == EXDEV || errno == ELOOP)
+                return refuse(err, ERROR_DENIED, "%s: leads out of the root %s by a symlink", path, root);
+        return refuse_errno(err,
+                errno == ENOENT || errno == ENOTDIR ? ERROR_NOT_FOUND
+                : errno == EACCES || errno == EPERM ? ERROR_DENIED
+                                                    : ERROR_INTERNAL,
+                errno, "opening %s", path);
 }
 
 static bool copy_file(struct pull *pull, int fd, struct error *err)

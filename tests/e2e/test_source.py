@@ -1,6 +1,7 @@
 """http(s) from a real nginx, and file:// below configured roots."""
 import concurrent.futures
 import gzip
+import json
 import os
 import re
 import subprocess
@@ -154,6 +155,14 @@ def test_file_is_confined(files, tmp_path):
 def test_file_without_roots(daemon, tmp_path):
     (tmp_path / 'a.wasm').write_bytes(wasm('a'))
     daemon.bad(f'file://{tmp_path}/a.wasm', 'denied', 403)
+
+
+def test_explain_knows_the_roots(files, tmp_path):
+    daemon, root = files
+    for path, verdict, code in ((f'{tmp_path}/outside.wasm', 'refused', 'denied'), (f'{root}2/x.wasm', 'refused', 'denied'), (f'{root}/a.wasm', 'miss', None)):
+        told = json.loads(daemon.ctl_good('explain', f'file://{path}', '-o', 'json'))
+        assert (told['verdict'], told['code']) == (verdict, code), told
+        assert ('files.roots' in told['steps'][-1]['detail']) == (code == 'denied'), told
 
 
 def test_file_is_never_written(files):
