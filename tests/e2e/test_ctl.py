@@ -189,8 +189,16 @@ def test_completion():
     assert complete('ls', '-o', '') == ['table', 'json', 'yaml']
     assert complete('get', 'x', '--policy', 'A') == ['Always']
     assert '--dry-run' not in complete('ls', '--') and '--dry-run' in complete('gc', '--')
-    script = f'source {SOURCE}/tools/wasmcachectl/wasmcachectl.bash; COMP_WORDS=({CTL} pi); COMP_CWORD=1; _wasmcachectl; echo "${{COMPREPLY[@]}}"'
-    assert subprocess.run(['bash', '-c', script], capture_output=True, text=True, check=True).stdout.split() == ['pin']
+
+
+@pytest.mark.parametrize('words, offered', [
+    ('pi', ['pin']), ('get --policy If', ['IfNotPresent']), ('get --policy = If', ['IfNotPresent']), ('ls --output =', ['table', 'json', 'yaml']), ("ls -o ''", ['table', 'json', 'yaml']),
+    ('gc --dry', ['--dry-run']), ('import READ', ['README.md']), ('get --key = LIC', ['LICENSE']), ("get --secret ''", [])])
+def test_completion_in_bash(words, offered):
+    """bash makes three words of --option=VALUE."""
+    script = f'source tools/wasmcachectl/wasmcachectl.bash; compopt() {{ :; }}; COMP_WORDS=({CTL} {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _wasmcachectl; echo "${{COMPREPLY[@]}}"'
+    ran = subprocess.run(['bash', '-c', script], capture_output=True, text=True, check=True, cwd=SOURCE)
+    assert (ran.stdout.split(), ran.stderr) == (offered, '')
 
 
 def run_on_terminal(words, path, env=None):
@@ -206,7 +214,7 @@ def run_on_terminal(words, path, env=None):
     return process.communicate()[0], shown, process.returncode
 
 
-def progress_script(ready, url=URL):
+def progress_script(ready, url=URL, total=4 << 20):
     def events(connection):
         def line(**event):
             data = json.dumps(event).encode() + b'\n'
@@ -214,7 +222,7 @@ def progress_script(ready, url=URL):
         connection.sendall(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')
         line(number=1, type='progress', url='registry.example/other:v1', bytes=5, total=10)
         for done in (0, 1 << 20, 2 << 20):
-            line(number=2, type='progress', url=url, bytes=done, total=4 << 20)
+            line(number=2, type='progress', url=url, bytes=done, total=total)
             time.sleep(0.15)
         ready.set()
         connection.recv(1)
@@ -232,6 +240,11 @@ def test_progress_on_a_terminal(peer):
     assert status == 0 and out == f'/nowhere/{SHA}.wasm\n'.encode()
     assert b'25%' in shown and b'4.0 MiB' in shown and b'\x1b[36m' in shown and shown.rstrip(b'\n').endswith(b'\r\x1b[K')
     assert b'5 B / 10 B' not in shown
+
+
+def test_progress_of_an_unknown_size_claims_nothing(peer):
+    _, shown, _ = run_on_terminal(['get', URL], peer(progress_script(threading.Event(), total=0)).path)
+    assert b'1.0 MiB' in shown and b'%' not in shown and b'[ ' not in shown and b'?' not in shown and b'0 B/s' not in shown
 
 
 def test_no_colours_and_no_progress_when_not_wanted(peer):

@@ -32,14 +32,15 @@ static unsigned terminal_columns(void)
 
 static void draw(struct progress *progress, uint64_t bytes, int64_t total, int64_t now_ms)
 {
-        char done[24], whole[24] = "?", rate_text[24], eta[24] = "", line[256];
+        char done[24], whole[24] = "", rate_text[24] = "", part[BAR_MAX + 16] = "", eta[24] = "", line[256];
         int64_t elapsed_ms = now_ms - progress->started_ms;
         uint64_t rate = elapsed_ms >= RATE_WINDOW_MS ? (bytes - progress->started_bytes) * 1000 / (uint64_t)elapsed_ms : 0;
         unsigned columns = terminal_columns(), percent = total > 0 ? (unsigned)(bytes >= (uint64_t)total ? 100 : bytes * 100 / (uint64_t)total) : 0;
         unsigned width = columns > 100 ? BAR_MAX : columns > 70 ? 20 : 0;
 
         size_format_human(bytes, done, sizeof done);
-        size_format_human(rate, rate_text, sizeof rate_text);
+        if (rate > 0)
+                size_format_human(rate, rate_text, sizeof rate_text);
         if (total > 0)
                 size_format_human((uint64_t)total, whole, sizeof whole);
         if (total > 0 && rate > 0 && bytes < (uint64_t)total)
@@ -50,7 +51,9 @@ static void draw(struct progress *progress, uint64_t bytes, int64_t total, int64
         memset(bar, '=', filled);
         memset(bar + filled, ' ', width - filled);
         bar[width] = '\0';
-        snprintf(line, sizeof line, "%3u%% [%s] %s / %s  %s/s%s", percent, bar, done, whole, rate_text, eta);
+        if (total > 0)                            /* else the source does not tell how much there will be */
+                snprintf(part, sizeof part, "%3u%% %s%s%s", percent, width ? "[" : "", bar, width ? "] " : "");
+        snprintf(line, sizeof line, "%s%s%s%s%s%s%s%s", part, done, total > 0 ? " / " : "", whole, rate ? "  " : "", rate_text, rate ? "/s" : "", eta);
         fprintf(stderr, "\r%s%.*s%s\033[K", progress->colours ? "\033[36m" : "", (int)columns - 1, line, progress->colours ? "\033[0m" : "");
         fflush(stderr);
         progress->has_drawn = true;
