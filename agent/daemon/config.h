@@ -74,6 +74,8 @@ void config_print_manual(struct buffer *out);
 struct config_changes { const char **applied, **restart; size_t applied_count, restart_count; };
 bool config_reload(const struct config *running, struct config *next, struct config_changes *ret_changes, struct error *err);
 void config_changes_fini(struct config_changes *changes);
+/* For people: "applied: log.level, pull.slots; needs a restart: listeners", "nothing changed". */
+void config_changes_print_text(const struct config_changes *changes, struct buffer *out);
 /* {"applied": ["log.level"], "needsRestart": []} */
 void config_changes_print_json(const struct config_changes *changes, struct buffer *out);
 

@@ -94,6 +94,20 @@ static void put_names(struct json_writer *writer, const char *key, const char *c
         json_close_list(writer);
 }
 
+static void tell_names(const char *title, const char **names, size_t count, struct buffer *out)
+{
+        for (size_t i = 0; i < count; i++)
+                buffer_printf(out, "%s%s", i ? ", " : title, names[i]);
+}
+
+void config_changes_print_text(const struct config_changes *changes, struct buffer *out)
+{
+        tell_names("applied: ", changes->applied, changes->applied_count, out);
+        tell_names(changes->applied_count ? "; needs a restart: " : "needs a restart: ", changes->restart, changes->restart_count, out);
+        if (changes->applied_count + changes->restart_count == 0)
+                buffer_append_text(out, "nothing changed");
+}
+
 void config_changes_print_json(const struct config_changes *changes, struct buffer *out)
 {
         struct json_writer writer = { .out = out };

@@ -106,7 +106,8 @@ static bool reload_apply(void *arg, struct reload *result, struct error *err)
         if (daemon->running != daemon->first)
                 config_free(&daemon->running);
         result->running = daemon->running = TAKE(result->next);
-        config_changes_print_json(&result->changes, &told);
+        config_changes_print_text(&result->changes, &told);
+        LOG_INFO("reloaded", LOG_TEXT("changes", told.data));
         module_event_emit(daemon->modules, &(struct module_event){ .wall_ms = clock_get_wall_ms(), .type = "reloaded", .detail = told.data, .total = -1 });
         return true;
 }
@@ -201,11 +202,9 @@ static void stop(void *arg)
 
 static void reloaded_by_signal(void *arg, const char *json, const struct error *err)
 {
-        (void)arg;
+        (void)arg, (void)json;
         if (err)
                 LOG_ERROR("reload_failed", LOG_TEXT("detail", err->text), LOG_TEXT("kept", "the configuration as it was"));
-        else
-                LOG_INFO("reloaded", LOG_TEXT("changes", json));
         sd_notify(0, "READY=1");
 }
 

@@ -1,6 +1,7 @@
 """The daemon as a service: start, refusal to start, reload, stop, crash, hits without a registry, socket activation."""
 import concurrent.futures
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -110,7 +111,11 @@ def test_reload(make_daemon, registry, tmp_path):
     daemon.configure(files={'roots': []})
     daemon.process.send_signal(signal.SIGHUP)
     await_true(lambda: daemon.get(f'file://{tmp_path}/b.wasm').code == 'denied', what='the reload by SIGHUP')
-    assert [event for event in daemon.ask('GET', '/v1/events', to='admin').body.decode().splitlines() if '"reloaded"' in event]
+    events = [json.loads(line) for line in daemon.ask('GET', '/v1/events', to='admin').body.decode().splitlines()]
+    told = 'applied: files.roots; needs a restart: admin.mode'
+    assert [event['detail'] for event in events if event['type'] == 'reloaded'][-1] == told and f'changes="{told}"' in daemon.told()
+    daemon.ctl_good('reload')
+    assert re.search(r'reloaded +needs a restart: admin\.mode$', daemon.ctl_good('events'), re.M)
 
 
 def test_reloads_at_once_and_while_stopping(make_daemon, tmp_path):
