@@ -2,10 +2,12 @@
 import contextlib
 import json
 import os
-import re
 import pty
+import re
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -49,6 +51,21 @@ def test_not_reachable_is_three(tmp_path):
     stale.close()
     ran = ctl(tmp_path / 'stale', 'status')
     assert ran.returncode == 3 and 'not running' in ran.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='needs root to be somebody else')
+def test_a_socket_of_others_is_no_daemon_to_start(peer, tmp_path):
+    folder = tempfile.mkdtemp()
+    try:
+        os.chmod(folder, 0o755)
+        server = peer(answer(body=module_object()), os.path.join(folder, 'admin'))
+        os.chmod(server.path, 0o600)
+        ran = subprocess.run([CTL, '--socket', server.path, 'status'], capture_output=True, text=True, check=False, user=65534)
+        assert ran.returncode == 3 and 'permission denied' in ran.stderr and '\nhint: ask as root' in ran.stderr and 'start' not in ran.stderr
+    except PermissionError:
+        pytest.skip('nobody may not run what lies here')
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_refusals_are_one_with_code_and_hint(peer):

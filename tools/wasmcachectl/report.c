@@ -3,6 +3,7 @@
  * How it fails: it does not.
  * How it ends: with the exit status, so that a caller can end with it.
  */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,6 +49,14 @@ int report_error(const struct error *err)
         return WASMCACHE_REFUSED;
 }
 
+static const char *unreachable_hint(const struct ctl *ctl)
+{
+        if (access(ctl->socket_path, W_OK) != 0 && errno == EACCES)
+                return "ask as root (the admin socket is for operators), or on a socket that this user may use: --socket /run/wasmcached/agent.sock";
+        return ctl->options[OPTION_SOCKET] ? "is that the daemon's socket? `systemctl status wasmcached` tells how the daemon is"
+                                           : "start it with `systemctl start wasmcached`, or name its socket with --socket or WASMCACHED_SOCKET";
+}
+
 int report_daemon(const struct ctl *ctl, int result, const struct wasmcache_error *err)
 {
         enum error_code code;
@@ -57,8 +66,7 @@ int report_daemon(const struct ctl *ctl, int result, const struct wasmcache_erro
         if (result == WASMCACHE_USAGE)
                 say("usage", err->text, NULL);
         else if (result == WASMCACHE_UNREACHABLE)
-                say("unreachable", err->text, ctl->options[OPTION_SOCKET] ? "is that the daemon's socket? `systemctl status wasmcached` tells how the daemon is"
-                                                                          : "start it with `systemctl start wasmcached`, or name its socket with --socket or WASMCACHED_SOCKET");
+                say("unreachable", err->text, unreachable_hint(ctl));
         else if (err->status == 404 && !err->code[0])
                 say("not_found", err->text, "this socket has no such route: commands for operators need the admin socket (--socket /run/wasmcached/admin.sock, as root)");
         else
