@@ -261,6 +261,15 @@ def test_export_overwrites_nothing(peer, tmp_path):
     (tmp_path / 'there.tar').write_text('x')
     ran = ctl(peer(exporting()), 'export', URL, tmp_path / 'there.tar')
     assert ran.returncode == 1 and 'already there' in ran.stderr and (tmp_path / 'there.tar').read_text() == 'x'
+    assert 'hint: PATH is a new folder' in ran.stderr
+
+
+def test_import_of_no_layout_tells_what_one_is(peer, tmp_path):
+    """Not what a registry may have meant."""
+    (tmp_path / 'text').write_text('x')
+    for path in (tmp_path / 'absent.tar', tmp_path / 'text', tmp_path):
+        ran = ctl(peer(importing([]), f's-{path.name}'), 'import', path)
+        assert ran.returncode == 1 and 'OCI image layout, as' in ran.stderr.splitlines()[-1] and 'registry' not in ran.stderr
 
 
 def asked(requests):

@@ -72,6 +72,7 @@ int help_complete(int argc, char **argv);         /* words of a command line, th
 int report_usage(const char *hint, const char *format, ...) __attribute__((format(printf, 2, 3)));   /* WASMCACHE_USAGE */
 int report_local(const char *hint, const char *format, ...) __attribute__((format(printf, 2, 3)));   /* WASMCACHE_REFUSED: something on this side */
 int report_error(const struct error *err);                                                           /* the same of base's errors */
+int report_path(const char *hint, const struct error *err);                                           /* the same; `hint` where a file of this machine is at fault */
 int report_daemon(const struct ctl *ctl, int result, const struct wasmcache_error *err);             /* `result` again */
 
 /* call.c: one exchange with the daemon. */

@@ -49,6 +49,14 @@ int report_error(const struct error *err)
         return WASMCACHE_REFUSED;
 }
 
+int report_path(const char *hint, const struct error *err)
+{
+        bool is_of_path = err->code == ERROR_BAD_REQUEST || err->code == ERROR_NOT_FOUND;
+        const struct error_row *row = error_get_row(err->code);
+        say(row->name, err->text, is_of_path ? hint : row->help);
+        return WASMCACHE_REFUSED;
+}
+
 static const char *unreachable_hint(const struct ctl *ctl)
 {
         if (access(ctl->socket_path, W_OK) != 0 && errno == EACCES)

@@ -17,6 +17,9 @@
 /* A larger one is not kept: the body of a request has at most 1 MiB. */
 enum { MANIFEST_MAX_BYTES = 256 << 10 };
 
+static const char import_hint[] = "PATH is a folder or a .tar that holds an OCI image layout, as `wasmcachectl export` and `skopeo copy` write it";
+static const char export_hint[] = "PATH is a new folder, or a new file that ends in .tar";
+
 /* ---- import ---- */
 struct importer { struct ctl *ctl; struct scratch scratch; unsigned count; int result; };
 
@@ -58,12 +61,12 @@ int command_import(struct ctl *ctl)
         struct error err = { 0 };
 
         if (!layout_open(ctl->arguments[0], &layout, &err) || !scratch_make(ctl, &importer.scratch, &err))
-                return report_error(&err);
+                return report_path(import_hint, &err);
         bool done = image_each(layout, ctl->options[OPTION_URL], importer.scratch.folder, import_one, &importer, &err);
         scratch_remove(&importer.scratch);
         if (importer.result != WASMCACHE_OK)
                 return importer.result;
-        return done ? WASMCACHE_OK : report_error(&err);
+        return done ? WASMCACHE_OK : report_path(import_hint, &err);
 }
 
 /* ---- export ---- */
@@ -184,7 +187,7 @@ static int content_put(struct ctl *ctl, struct layout_writer *writer, const stru
         char hex[DIGEST_TEXT_BYTES];
 
         if (!layout_put_start(writer, name, subject->size_bytes, &export.err))
-                return report_error(&export.err);
+                return report_path(export_hint, &export.err);
         int result = wasmcache_stream(ctl->cache, path, content_take, &export, &err);
         if (result != WASMCACHE_OK)
                 return report_daemon(ctl, result, &err);
@@ -192,7 +195,7 @@ static int content_put(struct ctl *ctl, struct layout_writer *writer, const stru
         digest_format_hex(&found, hex);
         if (export.err.code == ERROR_NONE && !string_equal(hex, subject->sha256))
                 refuse(&export.err, ERROR_CHECKSUM_MISMATCH, "what the daemon sent does not have the digest %s", subject->sha256);
-        return export.err.code == ERROR_NONE ? WASMCACHE_OK : report_error(&export.err);
+        return export.err.code == ERROR_NONE ? WASMCACHE_OK : report_path(export_hint, &export.err);
 }
 
 /* The name that was asked for, if it is one; else --url, else the module's first. */
@@ -292,12 +295,12 @@ int command_export(struct ctl *ctl)
         subject_find_image(&subject, known);
         subject.manifest = manifest = manifest_fetch(ctl, subject.original);
         if (!layout_create(ctl->arguments[1], &writer, &err) || !documents_put(writer, &subject, &err))
-                return report_error(&err);
+                return report_path(export_hint, &err);
         result = content_put(ctl, writer, &subject);
         if (result != WASMCACHE_OK)
                 return result;
         if (!layout_commit(writer, &err))
-                return report_error(&err);
+                return report_path(export_hint, &err);
         if (ctl->format == FORMAT_TABLE)
                 printf("exported %s to %s\n", sha256, ctl->arguments[1]);
         else
