@@ -179,7 +179,7 @@ valgrind:                       ## unit tests and flow tests under valgrind
 lint:                           ## the laws of the house
 	$(Q)tests/lint/run
 fuzz:                           ## each libFuzzer target for FUZZ_SECONDS (clang)
-	$(Q)$(MAKE) --no-print-directory CC=$(CLANG) VARIANT=fuzz fuzz-run
+	$(Q)$(MAKE) --no-print-directory CC='$(CLANG)' VARIANT=fuzz fuzz-run
 fuzz-run: $(FUZZ_BIN)
 	$(Q)for f in $(FUZZ_BIN); do n=$$(basename $$f); c=tests/fuzz/corpus/$${n#fuzz_}; mkdir -p $(B)/corpus/$$n; \
 	  $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=20 -print_final_stats=1 $(B)/corpus/$$n $$c || exit 1; done

@@ -16,9 +16,10 @@ bool option_refuse(const struct option_place *place, struct error *err, const ch
         vsnprintf(text, sizeof text, format, list);
         va_end(list);
 
+        const char *key = *place->key ? place->key : "the whole document";
         if (place->line == 0)
-                return refuse(err, ERROR_BAD_REQUEST, "%s: %s: %s", place->file, place->key, text);
-        return refuse(err, ERROR_BAD_REQUEST, "%s:%zu: %s: %s", place->file, place->line, place->key, text);
+                return refuse(err, ERROR_BAD_REQUEST, "%s: %s: %s", place->file, key, text);
+        return refuse(err, ERROR_BAD_REQUEST, "%s:%zu: %s: %s", place->file, place->line, key, text);
 }
 
 const char *option_word(const char *words, size_t index, char ret_word[32])

@@ -28,7 +28,7 @@ def run_daemon(*words, **how):
     ('store:\n  rooot: /x\n', 2, ['store.rooot', 'root']), ('storee: {}\n', 1, ['storee']), ('store:\n  max_size: big\n', 2, ['store.max_size', 'GiB']), ('log:\n\n  level: loud\n', 3, ['log.level', 'debug', 'error']),
     ('listeners:\n  - path: /x.sock\n    identity: someone\n', 3, ['identity', 'fixed', 'trusted']), ('store: {high_watermark: 101}\n', 1, ['high_watermark', '100']), ('a: [\n', None, []), ('store: {}\nstore: {}\n', 2, ['store']),
     ('listeners:\n  - mode: "0666"\n', 2, ['path']), ('pull: {timeout: 5}\n', 1, ['pull.timeout', '30s']), ('registries:\n  "r.example:5":\n    ca: relative.pem\n', 3, ['ca', 'absolute']),
-    ('metrics: {address: nowhere}\n', 1, ['metrics.address', 'host:port']), ('- a\n', 1, []), ('kubernetes: {mode: kubeconfig}\n', 1, ['kubernetes.kubeconfig'])])
+    ('metrics: {address: nowhere}\n', 1, ['metrics.address', 'host:port']), ('- a\n', 1, ['the whole document', 'a map of keys']), ('kubernetes: {mode: kubeconfig}\n', 1, ['kubernetes.kubeconfig'])])
 def test_bad_configuration(tmp_path, text, line, named):
     (tmp_path / 'c.yaml').write_text(text)
     for words in (['--check-config'], ['--print-config'], []):
