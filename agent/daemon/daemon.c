@@ -235,6 +235,23 @@ static int passed_fd(int count, const char *path)
         return -1;
 }
 
+/* Clients of a socket that systemd holds and nobody accepts from wait for ever. */
+static void tell_unused(const struct config *config, int count)
+{
+        for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; fd++) {
+                bool is_used = sd_is_socket_unix(fd, SOCK_STREAM, 1, config->admin.path, 0) > 0;
+                for (size_t i = 0; !is_used && i < config->listener_count; i++)
+                        is_used = sd_is_socket_unix(fd, SOCK_STREAM, 1, config->listeners[i].path, 0) > 0;
+                if (is_used)
+                        continue;
+                struct { struct sockaddr_un address; char end; } name = { 0 };
+                socklen_t size = sizeof name.address;
+                bool has_path = getsockname(fd, (struct sockaddr *)&name.address, &size) == 0 && name.address.sun_family == AF_UNIX;
+                LOG_WARN("socket_unused", LOG_NUMBER("fd", fd), LOG_TEXT("path", has_path ? name.address.sun_path : ""),
+                        LOG_TEXT("detail", "systemd passed it, but no listener has this path: nobody answers there"));
+        }
+}
+
 static bool listen_unix(struct daemon *daemon, int passed_count, const struct config_listener *listener, struct api_listener *tag, struct error *err)
 {
         int fd = passed_fd(passed_count, listener->path);
@@ -250,6 +267,7 @@ static bool start_listeners(struct daemon *daemon, struct error *err)
         int passed_count = sd_listen_fds(1);
         struct config_listener admin = { .path = config->admin.path, .mode = config->admin.mode };
 
+        tell_unused(config, passed_count);
         daemon->tags = memory_new(config->listener_count + 2, sizeof *daemon->tags);
         struct api_listener *admin_tag = &daemon->tags[config->listener_count], *metrics_tag = admin_tag + 1;
         for (size_t i = 0; i < config->listener_count; i++) {

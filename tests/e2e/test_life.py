@@ -33,6 +33,22 @@ def test_activation_without_names(make_daemon, registry):
     assert os.path.exists(daemon.agent)       # it is its parent's
 
 
+@pytest.mark.skipif(not shutil.which('systemd-socket-activate'), reason='systemd-socket-activate is not installed')
+def test_socket_that_is_no_listeners_is_told(make_daemon):
+    """Who connects there waits for ever; the log says why."""
+    daemon = make_daemon(start=False)
+    other = os.path.join(daemon.folder, 'other.sock')
+    with open(daemon.log, 'ab') as log:
+        parent = subprocess.Popen(['systemd-socket-activate', '--listen', daemon.admin, '--listen', other, DAEMON, '--config', daemon.file], stdout=log, stderr=log)
+    try:
+        await_true(lambda: os.path.exists(daemon.admin), what='the sockets')
+        assert daemon.ask('GET', '/healthz', to='admin').status == 200
+        assert [line for line in daemon.told().splitlines() if 'event=socket_unused' in line and f'path={other}' in line] and f'path={daemon.admin}' not in daemon.told()
+    finally:
+        parent.terminate()
+        assert parent.wait(10) == 0
+
+
 def test_second_signal(make_daemon):
     with socket.socket() as silent:
         silent.bind(('127.0.0.1', 0))
