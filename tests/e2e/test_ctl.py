@@ -171,7 +171,9 @@ def test_events(peer):
     lines = b''.join(json.dumps({'number': i, 'time': '2030-01-01T00:00:00Z', 'type': 'pulled', 'url': URL}).encode() + b'\n' for i in range(3))
     server = peer(answer(body=lines, framing='chunked'))
     assert len(ctl(server, 'events').stdout.splitlines()) == 3
-    assert [json.loads(line)['number'] for line in ctl(server, 'events', '-f', '-o', 'json').stdout.splitlines()] == [0, 1, 2]
+    followed = ctl(server, 'events', '-f', '-o', 'json')
+    assert [json.loads(line)['number'] for line in followed.stdout.splitlines()] == [0, 1, 2]
+    assert followed.returncode == 3 and 'stopping' in followed.stderr           # nobody interrupted it
     assert server.requests[1][1] == '/v1/events?follow=1'
 
 

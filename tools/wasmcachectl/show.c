@@ -152,6 +152,11 @@ int command_events(struct ctl *ctl)
 
         int result = wasmcache_stream(ctl->cache, ctl->options[OPTION_FOLLOW] ? "/v1/events?follow=1" : "/v1/events", event_take, &feed, &err);
         buffer_fini(&feed.line);
+        /* Who follows has not asked for an end. */
+        if (result == WASMCACHE_OK && ctl->options[OPTION_FOLLOW]) {
+                snprintf(err.text, sizeof err.text, "the daemon ended the stream of events: it is stopping");
+                result = WASMCACHE_UNREACHABLE;
+        }
         return result == WASMCACHE_OK ? WASMCACHE_OK : report_daemon(ctl, result, &err);
 }
 
