@@ -202,10 +202,12 @@ bool pull_open_file(const struct pull *pull, const char *path, int *ret_fd, stru
         }
         if (errno == EXDEV || errno == ELOOP)
                 return refuse(err, ERROR_DENIED, "%s: leads out of the root %s by a symlink", path, root);
+        if (errno == ENXIO || errno == ENODEV)
+                return refuse(err, ERROR_DENIED, "%s: is no regular file", path);
         return refuse_errno(err,
-                errno == ENOENT || errno == ENOTDIR ? ERROR_NOT_FOUND
-                : errno == EACCES || errno == EPERM ? ERROR_DENIED
-                                                    : ERROR_INTERNAL,
+                errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG ? ERROR_NOT_FOUND
+                : errno == EACCES || errno == EPERM                          ? ERROR_DENIED
+                                                                             : ERROR_INTERNAL,
                 errno, "opening %s", path);
 }
 

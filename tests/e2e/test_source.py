@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import stat
 import subprocess
 
 import pytest
@@ -150,6 +151,9 @@ def test_file_is_confined(files, tmp_path):
         answer = daemon.get(f'file://{path}')
         assert answer.status in (400, 403, 404, 422), (path, answer)
     assert daemon.get(f'file://{tmp_path}/outside.wasm').code == 'denied'
+    os.mknod(root / 'socket', stat.S_IFSOCK | 0o600)
+    daemon.bad(f'file://{root}/socket', 'denied')
+    daemon.bad(f'file://{root}/{"x" * 300}', 'not_found')
 
 
 def test_file_without_roots(daemon, tmp_path):
