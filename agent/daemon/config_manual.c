@@ -8,7 +8,7 @@
 
 static const char HEAD[] =
         ".\\\" Made by `wasmcached --print-manual` from the table of options.\n"
-        ".Dd January 1, 2026\n"
+        ".Dd November 30, 2026\n"
         ".Dt WASMCACHED.YAML 5\n"
         ".Os\n"
         ".Sh NAME\n"

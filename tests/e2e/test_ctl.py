@@ -202,6 +202,18 @@ def complete(*words):
     return subprocess.run([CTL, '--complete', *words], capture_output=True, text=True, check=True).stdout.split()
 
 
+def test_manual_names_the_commands_that_do_without_the_admin_socket(tmp_path):
+    """Exactly those that look for the agent's socket too, where a daemon runs as its package has it."""
+    if os.path.exists('/run/wasmcached'):
+        pytest.skip('a daemon of this machine')
+    manual = (SOURCE / 'tools/wasmcachectl/wasmcachectl.1').read_text()
+    told = re.search(r'^Without it and\n\.Ev WASMCACHED_SOCKET ,\n(.*?)^use$', manual, re.M | re.S)[1]
+    environment = {name: value for name, value in os.environ.items() if name != 'WASMCACHED_SOCKET'}
+    for command in ('get x', 'ls', 'plugins', 'events', 'status', 'resources', 'inspect x', 'explain x', 'refresh', 'gc', 'verify', 'config', 'reload'):
+        ran = subprocess.run([CTL, *command.split()], capture_output=True, text=True, check=False, env=environment)
+        assert ran.returncode == 3 and ('agent.sock' in ran.stderr) == (f'.Cm {command.split()[0]}' in re.sub(' ,$', '', told, flags=re.M).splitlines()), command
+
+
 def test_completion():
     assert complete('re') == ['resources', 'refresh', 'reload']
     assert complete('get', '--po') == ['--policy']
