@@ -2,7 +2,8 @@
  * How it goes: endpoints (endpoint.c), each with the logins of its own host → the manifest, or only its digest where something is known → an index leads to its child →
  *              pins compared → the layer chosen. Then the layer's bytes from the same place, or from one that is for bytes only; size and digest proved over the whole of it
  *              before anything is unpacked. A place that has too many requests is waited for only when no other has helped.
- * How it fails: a refused login tries the next one, any other failure the next endpoint; the error of the place that came furthest is told, the origin's before a mirror's.
+ * How it fails: a login that is refused or shown nothing leads to the next one, any other failure to the next endpoint; the error of the place that came furthest is told, the
+ *               origin's before a mirror's.
  * How it ends: what was found is in the pull; logins are wiped by pull_fini().
  */
 #include <errno.h>
@@ -216,18 +217,25 @@ static void note_grant(struct pull *pull, const struct endpoint *endpoint)
         login_fingerprint(&endpoint->logins[endpoint->login], pull->key, STORE_KEY_BYTES, &pull->grant_mac);
 }
 
-/* Credentials one after the other, only as long as they are refused; anonymous only if there are none ([oci] 3.5). */
+/* Credentials one after the other, only as long as they are refused; anonymous only if there are none ([oci] 3.5). Many registries say 404 of what a login may not see, so that
+   is tried with the next one too; what came of it is told rather than that a later one was refused. */
 static bool resolve_with_logins(struct pull *pull, struct endpoint *endpoint, enum reach *ret_reach, struct error *err)
 {
+        struct error unseen = { 0 };
         for (endpoint->login = 0; endpoint_has_login(pull, endpoint, err); endpoint->login++) {
                 struct registry_call call = pull_make_call(pull, endpoint);
                 if (resolve_at(pull, &call, ret_reach, err)) {
                         note_grant(pull, endpoint);
                         return true;
                 }
-                if (err->code != ERROR_UNAUTHORIZED || cancel_is_triggered(pull->cancel))
+                bool is_unseen = err->code == ERROR_NOT_FOUND && *ret_reach == REACH_NONE;
+                if (is_unseen)
+                        unseen = *err;
+                if ((err->code != ERROR_UNAUTHORIZED && !is_unseen) || cancel_is_triggered(pull->cancel))
                         break;
         }
+        if (err->code == ERROR_UNAUTHORIZED && unseen.code != ERROR_NONE)
+                *err = unseen;
         return endpoint_refuse(pull, err);
 }
 
@@ -384,7 +392,7 @@ static bool download_with_logins(struct pull *pull, struct endpoint *endpoint, s
         for (endpoint->login = 0; endpoint_has_login(pull, endpoint, err); endpoint->login++) {
                 if (download_from(pull, endpoint, err))
                         return true;
-                if (err->code != ERROR_UNAUTHORIZED || cancel_is_triggered(pull->cancel))
+                if ((err->code != ERROR_UNAUTHORIZED && err->code != ERROR_NOT_FOUND) || cancel_is_triggered(pull->cancel))
                         break;
         }
         return endpoint_refuse(pull, err);

@@ -51,6 +51,21 @@ def test_refusal_does_not_tell_what_is_cached(daemon, registry):
         assert (there.status, there.json['detail'].replace(module['sha256'], '')) == (absent.status, absent.json['detail'].replace('0' * 64, ''))
 
 
+def test_a_login_that_is_shown_nothing_is_followed_by_the_next(daemon, registry):
+    def both(**more):
+        return {'auths': {f'{registry.host}/mode': {'username': 'other', 'password': 'word'}, registry.host: {'username': 'pull', 'password': 'secret', **more}}}
+
+    url = f'oci://{registry.host}/mode/auth-hidden:v1'
+    told = daemon.get(url, pullSecret={'auths': {registry.host: {'username': 'other', 'password': 'word'}}}).json
+    assert told['code'] == 'not_found' and "user 'other'" in told['detail']
+    assert daemon.get(url, pullSecret=both()).json['source'] == 'pulled'
+    assert daemon.get(url, daemon.b, pullSecret=both(identitytoken='makes it another login')).json['source'] == 'revalidated'
+    assert daemon.get(url, pullSecret=both(password='old')).json['code'] == 'not_found'
+    registry.log(True)
+    assert daemon.get(url.replace(':v1', ':v9'), pullSecret=both()).json['code'] == 'not_found'
+    assert 2 <= len(registry.log()) <= 3
+
+
 def test_grant_is_of_the_namespace_and_its_secret(daemon, registry):
     url = f'oci://{registry.host}/basic/raw:v1'
     assert daemon.get(url, imagePullSecret='pull').status == 200

@@ -92,6 +92,18 @@ def basic(repo):
     guard_basic(repo)
 
 
+@mode("auth-hidden", "ok", "Basic; a known user who may not pull gets 404, as where nobody is to learn what is there", "login")
+def hidden(repo):
+    repo.raw_image()
+
+    def on_any(connection):
+        user = basic_user(connection)
+        if user == "other":
+            return connection.reply(404, {"errors": [{"code": "NAME_UNKNOWN", "message": "repository name not known"}]}) or True
+        return None if user == "pull" else challenge(connection, 'Basic realm="fake"')
+    repo.on_any = on_any
+
+
 @mode("auth-bearer", "ok", "Bearer with a token endpoint at the same host and port", "login")
 def bearer(repo):
     repo.raw_image()
