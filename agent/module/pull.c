@@ -107,6 +107,25 @@ static void tell_unreachable(struct pull *pull)
         prove_refuse_unreachable(pull, &was, &pull->err);
 }
 
+static bool has_login_in(const struct endpoint *endpoint, const struct pull *pull)
+{
+        for (size_t i = 0; i < endpoint->count; i++)
+                if (login_is_repeated(&endpoint->logins[i], pull->want->name, pull->err.text))
+                        return true;
+        return false;
+}
+
+void pull_hide_credentials(struct pull *pull)
+{
+        bool found = has_login_in(&pull->signatures, pull);
+        for (size_t i = 0; i < pull->endpoint_count; i++)
+                found = found || has_login_in(&pull->endpoints[i], pull);
+        unsigned retry_after_s = pull->err.retry_after_s;
+        if (found)
+                refuse(&pull->err, pull->err.code, "%s: failed; the registry's words are left out: they repeat a credential", pull->want->name);
+        pull->err.retry_after_s = retry_after_s;
+}
+
 void pull_run(struct job *job)
 {
         ON_WORKER();
@@ -141,6 +160,7 @@ void pull_run(struct job *job)
         if (is_passing(&pull->err) && pull->setup->options.stale_if_error_ms > 0 && digest_is_set(&pull->known_module))
                 prove_stored(pull);
         tell_unreachable(pull);
+        pull_hide_credentials(pull);
 }
 
 bool pull_open_writer(struct pull *pull, uint64_t limit, uint64_t hint, enum digest_algorithm algorithm, struct blob_writer **ret_writer, struct error *err)

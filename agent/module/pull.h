@@ -110,6 +110,8 @@ struct pull {
         _Atomic uint64_t received; _Atomic int64_t total;
 };
 void pull_run(struct job *job);                   /* worker: the step that `step` says, further steps by itself where the loop has nothing to say */
+/* An error quotes paths of redirects, media types and other words of a registry, which knows what it was sent: pull->err without them, if they repeat a credential. */
+void pull_hide_credentials(struct pull *pull);
 void endpoint_fini(struct endpoint *endpoint);
 void pull_fini(struct pull *pull);                /* what workers made; the given is the flight's */
 /* The rows that a pull brings, for store (worker) and catalog (loop): borrowed from the pull. */

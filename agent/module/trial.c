@@ -32,6 +32,8 @@ static void trial_run(struct job *job)
                 trial->is_done = try_image(pull, &pull->err);
         else
                 trial->is_done = pull->want->kind == WANT_HTTP ? pull_http_download(pull, &pull->err) : pull_file_download(pull, &pull->err);
+        if (!trial->is_done)
+                pull_hide_credentials(pull);
 }
 
 /* ---- loop ---- */

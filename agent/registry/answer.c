@@ -11,7 +11,7 @@
 #include <string.h>
 #include "room.h"
 
-enum { QUOTE_BYTES = 400, PLAIN_BYTES = 300, SECRET_BYTES_MIN = 4 };
+enum { QUOTE_BYTES = 400, PLAIN_BYTES = 300 };
 
 static const char *text_of(const struct value *map, const char *const *names)
 {
@@ -61,29 +61,10 @@ void answer_quote(const void *body, size_t body_bytes, char *ret_text, size_t si
         string_printable(message ? message : "", message ? strlen(message) : 0, ret_text, size_bytes);
 }
 
-static bool repeats(const struct buffer *body, const char *secret)
-{
-        size_t length = strlen(secret);
-
-        return length >= SECRET_BYTES_MIN && memmem(body->data, body->used, secret, length) != NULL;
-}
-
 /* A registry that sends back what it was sent: the words are then left out, whole. */
 static bool repeats_credential(const struct answer *answer, const struct buffer *body, const char *message)
 {
-        struct buffer text = { .data = (char *)(uintptr_t)message, .used = strlen(message) };
-        const struct buffer *places[] = { body, &text };
-        const char *sent = secret_get_text(answer->authorization), *blank = strchr(sent, ' ');
-        const char *secrets[] = {
-                blank ? blank + 1 : "", answer->login ? secret_get_text(answer->login->password) : "",
-                answer->login ? secret_get_text(answer->login->identity_token) : "", answer->login ? secret_get_text(answer->login->registry_token) : "",
-        };
-
-        for (size_t i = 0; i < COUNT_OF(places); i++)
-                for (size_t k = 0; k < COUNT_OF(secrets); k++)
-                        if (repeats(places[i], secrets[k]))
-                                return true;
-        return false;
+        return echo_has(answer->login, answer->authorization, body->data, body->used) || echo_has(answer->login, answer->authorization, message, strlen(message));
 }
 
 static const struct { int status; enum error_code code; const char *words; } rows[] = {

@@ -28,12 +28,12 @@ char *url_format(const struct registry_call *call, const char *kind, const char 
 }
 
 /* "Warning: 299 - …": told at debug, never acted upon ([oci] 1.4). */
-static void warnings_log(const char *url, const struct fetch_response *response)
+static void warnings_log(const struct registry_call *call, const char *url, const struct session_result *result)
 {
         char text[256];
-        const char *warning = fetch_response_get_header(response, "Warning", 0);
+        const char *warning = fetch_response_get_header(result->response, "Warning", 0);
 
-        if (warning)
+        if (warning && !echo_has(call->login, result->authorization, warning, strlen(warning)))
                 LOG_DEBUG("registry_warning", LOG_TEXT("url", url), LOG_TEXT("warning", string_printable(warning, strlen(warning), text, sizeof text)));
 }
 
@@ -43,7 +43,7 @@ bool content_run(const struct registry_call *call, const struct fetch_request *r
 
         if (!session_run(call, request, sink, &result, err))
                 return false;
-        warnings_log(request->url, result.response);
+        warnings_log(call, request->url, &result);
 
         int status = fetch_response_get_status(result.response);
         bool ok = status == 200 || (status == 206 && request->resume);

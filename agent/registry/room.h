@@ -52,6 +52,9 @@ struct secret *basic_format(const char *username, const struct secret *password)
 struct secret *bearer_format(const struct secret *token);
 void fingerprint_format(const struct registry *registry, const struct login *login, char ret_text[DIGEST_TEXT_BYTES]);
 
+/* ---- echo.c: does a text of a registry repeat a secret of `login`, or what was sent (NULL: nothing) */
+bool echo_has(const struct login *login, const struct secret *authorization, const void *text, size_t size_bytes);
+
 /* ---- answer.c: an HTTP answer that is no success, as error */
 struct answer {
         const char *what;                          /* "GET https://host/v2/…" */

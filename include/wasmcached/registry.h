@@ -78,6 +78,8 @@ struct registry_call {
         void (*progress)(void *arg, uint64_t received, int64_t total);
         void *progress_arg;
 };
+/* Is a secret of `login` in what is to be told of the image `name`, as it is, as Basic or percent-encoded? A registry may put what it was sent wherever an error quotes it. */
+bool login_is_repeated(const struct login *login, const char *name, const char *text);
 /* "https://host" or "http://host", docker.io → registry-1.docker.io. Caller frees. */
 char *registry_format_endpoint(struct fetch_client *fetch, const char *host);
 

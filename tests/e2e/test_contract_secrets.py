@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import threading
+import urllib.parse
 
 import pytest
 from contract_rig import Daemon, Registry, ask
@@ -140,6 +141,41 @@ def test_no_credential_is_left_anywhere(daemon, registry):
     for text in shown:
         for word in words:
             assert word.encode() not in text
+
+
+@pytest.mark.parametrize('where', ['body', 'form', 'warning', 'type', 'media-type', 'layer-type', 'location'])
+def test_a_registry_that_repeats_what_it_was_sent(daemon, where):
+    password = 'hunter2+/=of é'
+    secret = base64.b64encode(f'pull:{password}'.encode()).decode()
+
+    class Echo(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # pylint: disable=invalid-name
+            said = (self.headers.get('Authorization') or '')[6:]
+            layer = {'mediaType': 'application/vnd.' + said, 'digest': 'sha256:' + '1' * 64, 'size': 1}
+            manifest = json.dumps({'schemaVersion': 2, 'mediaType': said, 'config': layer, 'layers': [layer]})
+            image = json.dumps({'schemaVersion': 2, 'config': layer, 'layers': [layer]})
+            form = urllib.parse.urlencode({'password': password})
+            oci = 'application/vnd.oci.image.manifest.v1+json'
+            status, body, headers = (401, '', {'WWW-Authenticate': 'Basic realm="x"'}) if not said else {
+                'body': (403, f'you sent {password}', {}), 'form': (403, form, {}), 'warning': (404, '', {'Warning': f'299 - "{said}"'}), 'type': (200, manifest, {'Content-Type': said + 'x'}),
+                'media-type': (200, manifest, {'Content-Type': oci}), 'layer-type': (200, image, {'Content-Type': oci}),
+                'location': (307, '', {'Location': f'http://127.0.0.1:1/{urllib.parse.quote(password, safe="")}'})}[where]
+            self.send_response(status)
+            for name, value in {**headers, 'Content-Length': len(body.encode())}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_):  # pylint: disable=arguments-differ
+            pass
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    here = f'127.0.0.1:{server.server_port}'
+    told = daemon.get(f'{here}/a:v1', pullSecret={'auths': {here: {'username': 'pull', 'password': password}}})
+    server.shutdown()
+    assert told.status >= 400 and (where == 'warning' or 'left out' in told.json['detail'])
+    for text in (told.body.decode(), daemon.log(), ask(daemon.admin, 'GET', '/v1/events').body.decode()):
+        assert secret not in text and 'hunter2' not in text
 
 
 def test_only_modules_can_be_read_by_others(daemon, registry):

@@ -290,6 +290,10 @@ static const struct test_case {
         { .name = "echo of a password, escaped", .ops = "m", .login = "u", .code = ERROR_UNAUTHORIZED, .why = "repeat a credential", .steps = {
                 { "GET " E M " [] {}", 403, { NULL }, "{\"errors\":[{\"code\":\"DENIED\",\"message\":\"hun\\u0074er2\"}]}" },
         } },
+        { .name = "echo of a credential, percent-encoded", .ops = "m", .login = "u", .code = ERROR_UNAUTHORIZED, .why = "repeat a credential", .steps = {
+                { "GET " E M " [] {}", 401, { "WWW-Authenticate: Basic realm=\"x\"" } },
+                { "GET " E M " [" BASIC "] {}", 403, { NULL }, "sent=YWxpY2U6aHVudGVyMg%3d%3D&x=%" },
+        } },
         { .name = "unreachable", .ops = "m", .code = ERROR_UPSTREAM_UNREACHABLE, .why = "scripted", .steps = { { "GET " E M " [] {}", .fails = ERROR_UPSTREAM_UNREACHABLE } } },
         /* manifests and blobs */
         { .name = "by digest", .ops = "d", .steps = { { "GET " E "/v2/team/a/manifests/" BODY_DIGEST " [] {}", 200, { NULL }, "{}" } } },
