@@ -78,6 +78,17 @@ static bool refuse_child_type(const struct pull *pull, const char *name, const c
                       string_printable(pull->media_type, strlen(pull->media_type), is, sizeof is), string_printable(promised, strlen(promised), says, sizeof says));
 }
 
+/* Embedded data were compared with size and digest when the index was read. */
+static bool fetch_child(const struct registry_call *call, const struct descriptor *child, const char *name, struct registry_manifest *ret_manifest, struct error *err)
+{
+        if (!child->data.data)
+                return registry_fetch_manifest(call, name, false, ret_manifest, err);
+        buffer_append(&ret_manifest->bytes, child->data.data, child->data.used);
+        ret_manifest->digest = child->digest;
+        ret_manifest->content_type = string_copy(child->media_type);
+        return true;
+}
+
 /* From an index down to the image for a proxy here; digest and size of each child are its parent's word. */
 static bool walk_index(struct pull *pull, const struct registry_call *call, struct error *err)
 {
@@ -92,7 +103,7 @@ static bool walk_index(struct pull *pull, const struct registry_call *call, stru
                 digest_format(&child->digest, name);
                 CLEANUP(cleanup_free) char *promised = string_copy(child->media_type);    /* the index goes when its child is taken */
                 CLEANUP(registry_manifest_fini) struct registry_manifest fetched = { 0 };
-                if (!registry_fetch_manifest(call, name, false, &fetched, err))
+                if (!fetch_child(call, child, name, &fetched, err))
                         return false;
                 if (fetched.bytes.used != child->size_bytes)
                         return refuse(err, ERROR_CHECKSUM_MISMATCH, "%s: the manifest %s has %zu bytes, its index says %llu", pull->want->name, name, fetched.bytes.used,

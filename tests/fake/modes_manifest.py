@@ -193,6 +193,23 @@ def child_size(repo):
     return index([child | {"size": child["size"] + 1}])
 
 
+@document_mode("child-embedded", "ok", "the child is embedded in its index (data) and nowhere else")
+def child_embedded(repo):
+    child = repo.raw_image(tag=None)
+    return index([embedded(OCI_MANIFEST, repo.manifests.pop(child["digest"])[1])])
+
+
+@document_mode("child-embedded-other", "upstream_error", "the embedded child is not what its digest says")
+def child_embedded_other(repo):
+    return index([repo.raw_image(tag=None) | {"data": embedded(OCI_MANIFEST, b"{}")["data"]}])
+
+
+@document_mode("child-embedded-type", "upstream_error", "the embedded child is an image, its index calls it an index")
+def child_embedded_type(repo):
+    child = repo.raw_image(tag=None)
+    return index([embedded(OCI_INDEX, repo.manifests.pop(child["digest"])[1])])
+
+
 @document_mode("child-wrong-type", "unsupported_image", "the index calls an image an index")
 def child_type(repo):
     return index([repo.raw_image(tag=None) | {"mediaType": OCI_INDEX}])
