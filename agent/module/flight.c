@@ -269,6 +269,7 @@ static void flight_committed(struct flight *flight)
         struct pull *pull = &flight->pull;
         struct pull_rows rows;
         struct entry *entry = catalog_find_entry(&modules->catalog, &pull->module);
+        bool is_new = !entry;
         if (!entry && !pull->has_committed) {     /* only evidence was saved, and the module was let go meanwhile */
                 flight_restart(flight);
                 return;
@@ -294,6 +295,8 @@ static void flight_committed(struct flight *flight)
                 catalog_put_grant(&modules->catalog, &rows.grant);
         if (pull->wants_resource_row)
                 catalog_put_resource(&modules->catalog, &rows.resource, flight->sequence);
+        if (is_new)
+                promises_return(modules, entry);
         flight_succeed(flight, entry, pull->want->kind == WANT_OCI ? catalog_find_image(&modules->catalog, &pull->manifest_digest) : NULL);
 }
 

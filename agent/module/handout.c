@@ -136,6 +136,7 @@ void modules_drop_entry(struct modules *modules, struct entry *entry, const char
         event_tell(modules, event,
                 &(struct module_event){
                         .sha256 = sha256, .url = entry->references ? entry->references->name : NULL, .detail = detail, .bytes = entry->identity.size_bytes });
+        promises_keep(modules, entry);
         catalog_remove_entry(&modules->catalog, &entry);
         while (waiting.head) {
                 struct module_waiter *waiter = waiting.head;
@@ -181,6 +182,7 @@ void handout_settle(struct modules *modules, struct link *link)
                 if (link->takes_away || !link->is_done)
                         handout_drop(entry, link->namespace);
                 entry_wake(modules, entry, link->namespace, link->is_done || link->takes_away ? NULL : &link->err);
+                promises_link(modules, entry);
         }
 }
 
@@ -282,6 +284,13 @@ void handout_planned(struct flight *flight, struct entry *entry, bool is_file_kn
                 waiter = waiter->next;
         if (!waiter)
                 lease_end(flight->modules, lease);
+}
+
+void handout_link(struct modules *modules, struct handout *handout, const struct lease *lease)
+{
+        struct link *link = link_new(handout->entry, handout->namespace);
+        lease_to_row(lease, &link->lease, link->holder);
+        link_start(modules, link);
 }
 
 /* Starts only if nobody holds the file; else the sweep comes by again. */

@@ -66,6 +66,7 @@ static void import_answer(struct import_job *import)
         struct pull_rows rows;
         pull_get_rows(pull, &rows);
         struct entry *entry = catalog_find_entry(&modules->catalog, &pull->module);
+        bool is_new = !entry;
         pull->row.is_pinned |= entry && entry->is_pinned;
         if (!entry || !entry->is_busy)
                 entry = catalog_put_entry(&modules->catalog, &pull->row);
@@ -74,6 +75,8 @@ static void import_answer(struct import_job *import)
         catalog_put_reference(&modules->catalog, &rows.reference, import->sequence);
         catalog_put_grant(&modules->catalog, &rows.grant);
         refusals_clear(modules, pull->want->name);
+        if (is_new)
+                promises_return(modules, entry);
 
         char hex[DIGEST_TEXT_BYTES];
         digest_format_hex(&entry->sha256, hex);

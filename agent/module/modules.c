@@ -153,6 +153,7 @@ static void sweep(void *arg)
                 secrets_sweep(modules, now_ms);
                 refusals_sweep(modules, now_ms);
                 hosts_sweep(modules, now_ms);
+                promises_sweep(modules, now_ms);
         }
         scrub_step(modules, now_ms);
         trim(modules, now_ms);
@@ -183,6 +184,7 @@ bool modules_new(struct loop *loop, struct store *store, struct fetch_client *fe
         modules->flights = map_new(NULL);
         modules->refusals = map_new(refusal_free);
         modules->hosts = map_new(free);
+        modules->promises = map_new(promise_free);
         modules->host_slots = map_new(NULL);
         modules->verdicts = verdicts_new();
         modules->verify_cancel = cancel_new();
@@ -296,6 +298,7 @@ void modules_free(struct modules **modules_pointer)
         map_free(&modules->flights);
         map_free(&modules->refusals);
         map_free(&modules->hosts);
+        map_free(&modules->promises);
         map_free(&modules->host_slots);
         events_fini(modules);
         buffer_fini(&modules->dirty);

@@ -158,6 +158,7 @@ void handout_give(struct module_waiter *waiter);
 void handout_plan(struct flight *flight);
 void handout_planned(struct flight *flight, struct entry *entry, bool is_file_known);
 void handout_take_away(struct modules *modules, struct handout *handout);
+void handout_link(struct modules *modules, struct handout *handout, const struct lease *lease);     /* its entry is not busy */
 struct lease *lease_make(struct modules *modules, struct entry *entry, const char *namespace, uint64_t holder);
 /* The first lease of a module that is not in the catalog yet, and when it is. */
 void lease_plan(struct modules *modules, const struct ask *ask, const struct digest *module, struct first_handout *ret_first);
@@ -174,6 +175,13 @@ void lease_end(struct modules *modules, struct lease *lease);               /* t
 void entry_note_used(struct modules *modules, struct entry *entry);
 void entry_wake(struct modules *modules, struct entry *entry, const char *namespace, const struct error *err);  /* waiters go on; those of `namespace` are refused if err */
 void modules_drop_entry(struct modules *modules, struct entry *entry, const char *event, const char *detail);  /* damaged or gone: out of the catalog, waiters ask again */
+
+/* promise.c: leases and pin of a module whose file went bad, until its bytes are here again. */
+void promises_keep(struct modules *modules, const struct entry *entry);    /* before it leaves the catalog */
+void promises_return(struct modules *modules, struct entry *entry);        /* it has come (again) */
+void promises_link(struct modules *modules, struct entry *entry);          /* the next link that a lease is there for and no file */
+void promises_sweep(struct modules *modules, int64_t now_ms);
+void promise_free(void *promise);
 
 /* link.c: links are made and taken away by a worker, many at a time. What comes back is settled by handout.c. */
 struct link {
@@ -266,7 +274,7 @@ struct modules {
         struct flight *queue;                     /* all flights, in order of start */
         unsigned flight_count, slots_taken, waiter_count;
         struct module_waiter *all_waiters;
-        struct map *host_slots, *hosts;
+        struct map *host_slots, *hosts, *promises;
         unsigned secret_readers; struct secret_state *secret_queue, **secret_queue_end;     /* that ask the Kubernetes API; the rest wait */
         uint64_t sequence, reserved_bytes, leaving_bytes, holder_internal, given_serial;
         unsigned tasks, leaving;

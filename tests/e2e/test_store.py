@@ -55,6 +55,29 @@ def test_damage_is_not_handed_out(daemon, registry):
     assert body_of(again['path']) == module
 
 
+@pytest.mark.parametrize('found_by', ['verify', 'another'])
+def test_damage_breaks_no_promise(daemon, registry, found_by):
+    """Leases and a pin outlive the damage: once the bytes are here again, the paths that were told lead to them, whoever it was that asked."""
+    repository, _, module = push(registry)
+    url = registry.ref(repository)
+    mine, theirs = daemon.good(url), daemon.get(url, to='team').json
+    daemon.ctl_good('pin', url)
+    paths = [f"{daemon.store}/modules/{name}/{mine['sha256']}.wasm" for name in ('default', 'team-a')]
+    damage(blob_of(daemon, url))
+    if found_by == 'verify':
+        assert daemon.ctl('verify').returncode == 1
+    else:
+        assert daemon.get(url, to='trusted', namespace='team-b').status == 200
+    for _ in range(2):
+        for path in paths:
+            await_true(lambda: os.path.exists(path) and body_of(path) == module, 10, path)
+        assert daemon.ask('PUT', f"/v1/leases/{mine['lease']['id']}").status == 200
+        assert daemon.ask('PUT', f"/v1/leases/{theirs['lease']['id']}", to='team').status == 200
+        await_true(lambda: daemon.ask('GET', f"/v1/modules/{mine['sha256']}", to='admin').json['pinned'], 10, 'the pin')
+        daemon.restart()
+    assert daemon.ask('DELETE', f"/v1/modules/{mine['sha256']}", to='admin').code == 'busy'
+
+
 def test_blob_and_link_deleted(daemon, registry):
     repository, _, module = push(registry)
     got = daemon.good(registry.ref(repository))
