@@ -1,5 +1,7 @@
 /* What a start makes of what it finds: the store lines of the fault matrix. */
 #include "test_store_tools.h"
+#include <sched.h>
+#include <sys/mount.h>
 
 static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void shell(const char *format, ...)
@@ -32,6 +34,30 @@ static void test_root_refused(void **state)
         struct fixture relative = { .root = "some/where" };
         assert_false(fixture_try(&relative));
         shell("rm -rf '%s'", fixture->root);
+        fixture_open(fixture);
+}
+
+/* What only root can prepare: a root that is another user's, and a folder on a file system of its own, in which no hard link could be made. */
+static void test_root_of_others(void **state)
+{
+        struct fixture *fixture = *state;
+        if (geteuid() != 0)
+                skip();
+        store_close(&fixture->store);
+        assert_int_equal(chown(fixture->root, 12345, 0), 0);
+        assert_false(fixture_try(fixture));
+        assert_non_null(strstr(fixture->err.text, "belongs to uid 12345"));
+        assert_int_equal(chown(fixture->root, 0, 0), 0);
+
+        pid_t child = fork();
+        if (child == 0) {
+                if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("none", fixture_path(fixture, "blobs"), "tmpfs", 0, NULL) != 0)
+                        _exit(77);
+                _exit(!fixture_try(fixture) && strstr(fixture->err.text, "blobs is on another file system") ? 0 : 1);
+        }
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 77));
         fixture_open(fixture);
 }
 
@@ -221,6 +247,8 @@ static void test_leases(void **state)
                 lease_put(fixture, "held", "team-a", &module.sha256, now_s + 1000);
                 lease_put(fixture, "held-too", "team-b", &module.sha256, now_s + 1000);
                 lease_put(fixture, "over", "team-c", &other.sha256, now_s - 10);
+                lease_put(fixture, "swapped", "team-f", &module.sha256, now_s + 1000);
+                assert_true(store_link(fixture->store, &module.sha256, "team-f", &identity, &fixture->err));
                 assert_true(store_link(fixture->store, &module.sha256, "team-a", &identity, &fixture->err));
                 assert_true(store_link(fixture->store, &other.sha256, "team-c", &identity, &fixture->err));
                 fixture_crash(fixture);
@@ -228,10 +256,16 @@ static void test_leases(void **state)
                 shell("sqlite3 '%s/index.sqlite' \"UPDATE meta SET value = value - 3600 WHERE name = 'alive_s'; UPDATE lease SET expires_s = expires_s - 3600;"
                       "UPDATE meta SET value = %d WHERE name = 'clean'\"", fixture->root, is_clean);
                 shell("cd '%s/modules' && mkdir -p team-d team-e/deep && echo x > team-d/stray.wasm && echo y > file", fixture->root);
+                /* A link that is one, but to something else: a caller's path must not lead to it. */
+                shell("echo z > '%s.other' && mv '%s.other' '%s'", fixture->root, fixture->root, link_path(fixture, "team-f", &module.sha256));
                 fixture_open(fixture);
                 struct census census = census_take(fixture);
-                assert_int_equal(census.leases, 2);
+                assert_int_equal(census.leases, 3);
                 assert_in_range(census.last_lease.expires_s, now_s + 990, now_s + 1100);
+                struct stat ours, theirs;
+                assert_int_equal(stat(blob_path(fixture, &module.sha256), &ours), 0);
+                assert_int_equal(stat(link_path(fixture, "team-f", &module.sha256), &theirs), 0);
+                assert_true(ours.st_ino == theirs.st_ino);
                 assert_true(path_exists(link_path(fixture, "team-a", &module.sha256)));
                 assert_true(path_exists(link_path(fixture, "team-b", &module.sha256)));
                 assert_false(path_exists(link_path(fixture, "team-c", &other.sha256)));
@@ -372,7 +406,7 @@ int main(void)
 {
 #define ROW(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
         const struct CMUnitTest tests[] = {
-                ROW(test_root_refused), ROW(test_modes), ROW(test_two_daemons), ROW(test_sweep), ROW(test_replaced_while_clean), ROW(test_replaced_under_us), ROW(test_verify_pace),
+                ROW(test_root_refused), ROW(test_root_of_others), ROW(test_modes), ROW(test_two_daemons), ROW(test_sweep), ROW(test_replaced_while_clean), ROW(test_replaced_under_us), ROW(test_verify_pace),
                 ROW(test_leases), ROW(test_index_damaged), ROW(test_schema), ROW(test_read_only),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,6 +40,8 @@ static void size_none(struct buffer *out) { tar_pax(out, "size", "", 0); tar_tex
 static void size_junk(struct buffer *out) { put_patched(out, (struct tar_entry)TEXT("x"), PATCH(124, "00000000003x")); }
 static void size_eight(struct buffer *out) { put_patched(out, (struct tar_entry)TEXT("x"), PATCH(124, "00000000008\0")); }
 static void size_negative(struct buffer *out) { put_patched(out, (struct tar_entry)TEXT("x"), PATCH(124, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfd")); }
+/* 2^80 + 3, of which 64 bits would say 3. */
+static void size_beyond(struct buffer *out) { put_patched(out, (struct tar_entry)TEXT("x"), PATCH(124, "\x80\1\0\0\0\0\0\0\0\0\0\3")); }
 static void link_with_size(struct buffer *out) { tar_entry(out, (struct tar_entry){ .name = "x", .type = '1', .link = "first", .bytes = "abc", .size_bytes = 3 }); }
 
 static const struct { void (*build)(struct buffer *out); const char *says; } hostiles[] = {
@@ -82,7 +84,7 @@ static void test_hostile(void **state)
 static void test_negative(void **state)
 {
         (void)state;
-        static void (*const negative[])(struct buffer *out) = { size_negative, size_minus };
+        static void (*const negative[])(struct buffer *out) = { size_negative, size_minus, size_beyond };
         for (size_t i = 0; i < COUNT_OF(negative); i++) {
                 CLEANUP(buffer_fini) struct buffer tar = { 0 }, out = { 0 };
                 struct error err = { 0 };
