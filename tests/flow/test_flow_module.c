@@ -174,6 +174,54 @@ static void test_single_flight(void **state)
         assert_int_equal(flow_count(&flow, "GET", "/blobs/"), 1);
 }
 
+/* Who demands more of the same name at the same moment is refused alone: its flight is another one. */
+static void test_flights_apart(void **state)
+{
+        (void)state;
+        static const struct { const char *fields; enum error_code code; } rows[] = {
+                { ",\"sha256\":\"0000000000000000000000000000000000000000000000000000000000000000\"", ERROR_CHECKSUM_MISMATCH },
+                { ",\"verificationKey\":\"-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt\\n"
+                  "6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==\\n-----END PUBLIC KEY-----\\n\"", ERROR_SIGNATURE_MISSING },
+                { "", ERROR_NONE },
+        };
+        flow_open(&flow);
+        struct flow_answer answers[2 * COUNT_OF(rows)];
+        for (size_t i = 0; i < COUNT_OF(answers); i++) {
+                CLEANUP(cleanup_free) char *json = string_format("{\"url\":\"localhost:%d/dyn/apart:v1\"%s}", flow.port, rows[i % COUNT_OF(rows)].fields);
+                flow_start(&flow, json, &flow_tenant_a, &answers[i]);
+        }
+        flow_wait(&flow, answers, COUNT_OF(answers));
+        for (size_t i = 0; i < COUNT_OF(answers); i++)
+                assert_int_equal(answers[i].is_ok ? ERROR_NONE : answers[i].err.code, rows[i % COUNT_OF(rows)].code);
+}
+
+/* A host that answers nobody takes its own slots only, and all hosts together no more than there are. */
+static void test_slots(void **state)
+{
+        (void)state;
+        static const char *const stalled[] = { "stalled-after-head", "stalled-mid-body", "stalled-before-head", "stalled-manifest" };
+        static const char *const hosts[] = { "localhost", "127.0.0.1" };
+        struct module_waiter *waiters[COUNT_OF(hosts)][COUNT_OF(stalled)];
+        struct flow_answer answers[COUNT_OF(hosts)][COUNT_OF(stalled)];
+        flow.options.slots = 3;
+        flow.options.slots_per_host = 2;
+        flow.fetch_options.progress_timeout_ms = 15000;
+        flow_open(&flow);
+        for (size_t h = 0; h < COUNT_OF(hosts); h++) {
+                for (size_t i = 0; i < COUNT_OF(stalled); i++) {
+                        CLEANUP(cleanup_free) char *json = string_format("{\"url\":\"%s:%d/mode/%s:v1\"}", hosts[h], flow.port, stalled[i]);
+                        waiters[h][i] = flow_start(&flow, json, &flow_tenant_a, &answers[h][i]);
+                }
+                for (unsigned tries = 0; flow_count(&flow, "GET", "/manifests/") < 2 + h && tries < 100; tries++)
+                        flow_run_ms(&flow, 50);
+                flow_run_ms(&flow, 500);
+                assert_int_equal(flow_count(&flow, "GET", "/manifests/"), 2 + h);
+        }
+        for (size_t h = 0; h < COUNT_OF(hosts); h++)
+                for (size_t i = 0; i < COUNT_OF(stalled); i++)
+                        module_waiter_cancel(&waiters[h][i]);
+}
+
 static void test_not_found_is_remembered(void **state)
 {
         (void)state;
@@ -279,6 +327,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_first_handout, begin, end),
                 cmocka_unit_test_setup_teardown(test_abandoned_handout, begin, end),
                 cmocka_unit_test_setup_teardown(test_single_flight, begin, end),
+                cmocka_unit_test_setup_teardown(test_flights_apart, begin, end),
+                cmocka_unit_test_setup_teardown(test_slots, begin, end),
                 cmocka_unit_test_setup_teardown(test_not_found_is_remembered, begin, end),
                 cmocka_unit_test_setup_teardown(test_policies, begin, end),
                 cmocka_unit_test_setup_teardown(test_registry_down, begin, end),
