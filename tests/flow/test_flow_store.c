@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "../../agent/module/modules.h"
 #include "flow.h"
 
 static struct flow flow;
@@ -138,6 +139,26 @@ static void test_leases_expire(void **state)
         check_ok(&answer, MODULE_SOURCE_CACHE);
 }
 
+/* What could not be written down is not forgotten: it is written later. */
+static void test_lease_rows_again(void **state)
+{
+        (void)state;
+        flow_open(&flow);
+        struct error err;
+        struct module_stats stats;
+        struct flow_answer answer = ask("good/raw");
+        check_ok(&answer, MODULE_SOURCE_PULLED);
+        flow_run_ms(&flow, 300);
+        fault_arm("store.commit", 1);
+        assert_true(module_lease_end(flow.modules, &flow_tenant_a, answer.lease, &err));
+        flow_run_ms(&flow, 500);
+        fault_arm("store.commit", 0);
+        flow_close(&flow);
+        flow_open(&flow);
+        module_get_stats(flow.modules, &stats);
+        assert_int_equal(stats.leases, 0);
+}
+
 static void damage(const char *sha256, bool truncates)
 {
         char path[512];
@@ -182,6 +203,34 @@ static void test_damage(void **state)
         flow_run_ms(&flow, 300);                  /* pulled again without being asked */
         answer = ask("good/raw");
         check_ok(&answer, MODULE_SOURCE_CACHE);
+}
+
+/* The background pass comes to every module, and when it has been through it begins again. */
+static void test_scrub(void **state)
+{
+        (void)state;
+        static const char *const repos[] = { "good/raw", "dyn/scrubbed" };
+        struct flow_answer answers[COUNT_OF(repos)];
+        struct module_stats stats;
+        flow.options.scrub_rate_bytes = 1 << 30;
+        flow_open(&flow);
+        for (size_t i = 0; i < COUNT_OF(repos); i++) {
+                answers[i] = ask(repos[i]);
+                check_ok(&answers[i], MODULE_SOURCE_PULLED);
+        }
+        int64_t now_ms = clock_get_ms();
+        for (unsigned round = 1; round <= 4; round++) {
+                damage(answers[round % 2].sha256, false);
+                for (unsigned tries = 0; tries < 1000; tries++) {
+                        module_get_stats(flow.modules, &stats);
+                        if (stats.quarantined == round && stats.modules == COUNT_OF(repos))
+                                break;
+                        scrub_step(flow.modules, now_ms += SCRUB_PAUSE_MS);
+                        flow_run_ms(&flow, 10);
+                }
+                assert_int_equal(stats.quarantined, round);
+                assert_int_equal(stats.modules, COUNT_OF(repos));         /* pulled again without being asked */
+        }
 }
 
 static void test_refresh(void **state)
@@ -514,7 +563,9 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_space, begin, end),
                 cmocka_unit_test_setup_teardown(test_leases_expire, begin, end),
+                cmocka_unit_test_setup_teardown(test_lease_rows_again, begin, end),
                 cmocka_unit_test_setup_teardown(test_damage, begin, end),
+                cmocka_unit_test_setup_teardown(test_scrub, begin, end),
                 cmocka_unit_test_setup_teardown(test_refresh, begin, end),
                 cmocka_unit_test_setup_teardown(test_files, begin, end),
                 cmocka_unit_test_setup_teardown(test_many_links, begin, end),
