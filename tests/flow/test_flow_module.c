@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "../../agent/module/modules.h"
 #include "flow.h"
 
 static struct flow flow;
@@ -152,6 +153,61 @@ static void test_abandoned_handout(void **state)
         assert_int_equal(stats.leases, 1);
         assert_int_equal(links_count("team-a"), 1);
         assert_true(is_linked("team-a", first.sha256));
+}
+
+static void call_verify(struct flow *f, void *arg, module_done done, void *done_arg)
+{
+        module_verify(f->modules, arg, done, done_arg);
+}
+
+/* Found damaged while nobody can bring it again: it is gone until somebody does. */
+static void lose(const char *sha256)
+{
+        char path[512];
+        struct error err;
+        struct module_stats stats;
+        snprintf(path, sizeof path, "%s/store/blobs/%.2s/%s", flow.root, sha256, sha256);
+        assert_int_equal(truncate(path, 5), 0);
+        free(flow_http(&flow, "POST", "/_set?down=1"));
+        CLEANUP(cleanup_free) char *json = flow_operate(&flow, call_verify, NULL, &err);
+        flow_run_ms(&flow, 300);
+        module_get_stats(flow.modules, &stats);
+        assert_int_equal(stats.modules, 0);
+        assert_false(is_linked("team-a", sha256));
+        free(flow_http(&flow, "POST", "/_set?down=0"));
+}
+
+static struct flow_answer ask_kept(const struct module_caller *caller)
+{
+        struct flow_answer answer = flow_get(&flow, caller, "{\"url\":\"localhost:%d/dyn/kept:v1\"}", flow.port);
+        if (!answer.is_ok)
+                fail_msg("%s: %s", error_get_row(answer.err.code)->name, answer.err.text);
+        flow_run_ms(&flow, 300);
+        return answer;
+}
+
+/* A path that was told is valid again as soon as its bytes are, whoever brings them; a lease that ran out meanwhile is over. */
+static void test_promises(void **state)
+{
+        (void)state;
+        int64_t expires_s;
+        struct error err;
+        flow_open(&flow);
+        struct flow_answer answer = ask_kept(&flow_tenant_a);
+        lose(answer.sha256);
+        promises_sweep(flow.modules, clock_get_ms());
+        ask_kept(&flow_tenant_b);
+        for (int i = 0; i < 2; i++) {
+                assert_true(is_linked("team-a", answer.sha256));
+                assert_true(module_lease_renew(flow.modules, &flow_tenant_a, answer.lease, &expires_s, &err));
+                flow_close(&flow);
+                flow_open(&flow);
+        }
+        lose(answer.sha256);
+        promises_sweep(flow.modules, clock_get_ms() + 2 * flow.options.lease_ms);
+        ask_kept(&flow_tenant_b);
+        assert_false(is_linked("team-a", answer.sha256));
+        assert_false(module_lease_renew(flow.modules, &flow_tenant_a, answer.lease, &expires_s, &err));
 }
 
 static void test_single_flight(void **state)
@@ -326,6 +382,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_pull_and_hit, begin, end),
                 cmocka_unit_test_setup_teardown(test_first_handout, begin, end),
                 cmocka_unit_test_setup_teardown(test_abandoned_handout, begin, end),
+                cmocka_unit_test_setup_teardown(test_promises, begin, end),
                 cmocka_unit_test_setup_teardown(test_single_flight, begin, end),
                 cmocka_unit_test_setup_teardown(test_flights_apart, begin, end),
                 cmocka_unit_test_setup_teardown(test_slots, begin, end),
