@@ -193,16 +193,20 @@ static void test_promises(void **state)
         int64_t expires_s;
         struct error err;
         flow_open(&flow);
-        struct flow_answer answer = ask_kept(&flow_tenant_a);
+        struct module_caller second = flow_tenant_a;
+        second.holder = 12;
+        struct flow_answer answer = ask_kept(&flow_tenant_a), also = ask_kept(&second), other = ask_kept(&flow_tenant_b);
         lose(answer.sha256);
         promises_sweep(flow.modules, clock_get_ms());
-        ask_kept(&flow_tenant_b);
+        ask_kept(&flow_operator);
         for (int i = 0; i < 2; i++) {
-                assert_true(is_linked("team-a", answer.sha256));
-                assert_true(module_lease_renew(flow.modules, &flow_tenant_a, answer.lease, &expires_s, &err));
+                assert_true(is_linked("team-a", answer.sha256) && is_linked("team-b", answer.sha256));
                 flow_close(&flow);
                 flow_open(&flow);
         }
+        assert_true(module_lease_renew(flow.modules, &flow_tenant_a, answer.lease, &expires_s, &err));
+        assert_true(module_lease_renew(flow.modules, &flow_tenant_a, also.lease, &expires_s, &err));
+        assert_true(module_lease_renew(flow.modules, &flow_tenant_b, other.lease, &expires_s, &err));
         lose(answer.sha256);
         promises_sweep(flow.modules, clock_get_ms() + 2 * flow.options.lease_ms);
         ask_kept(&flow_tenant_b);
