@@ -289,7 +289,7 @@ void handout_planned(struct flight *flight, struct entry *entry, bool is_file_kn
 void handout_link(struct modules *modules, struct handout *handout, const struct lease *lease)
 {
         struct link *link = link_new(handout->entry, handout->namespace);
-        lease_to_row(lease, &link->lease, link->holder);
+        lease_to_row(modules, lease, &link->lease, link->holder);
         link_start(modules, link);
 }
 
