@@ -22,7 +22,7 @@ static const struct error_row rows[ERROR_CODES] = {
         [ERROR_NOT_FOUND] = { "not_found", 404, ERROR_RETRY_AFTER_CHANGE, "Not found",
                 "Check the name; a registry answers so for a private repository too, to those who may not read it." },
         [ERROR_UNAUTHORIZED] = { "unauthorized", 401, ERROR_RETRY_AFTER_CHANGE, "The registry refused the credentials",
-                "Check the pull secret of the request: does it name this registry, and is its password still valid?" },
+                "The request needs a pull secret that names this registry (host and port) and whose password is valid there." },
         [ERROR_SECRET_MISSING] = { "secret_missing", 424, ERROR_RETRY_AFTER_CHANGE, "The pull secret cannot be used",
                 "Create the Secret (type kubernetes.io/dockerconfigjson) in the request's namespace, or correct its name." },
         [ERROR_CHECKSUM_MISMATCH] = { "checksum_mismatch", 422, ERROR_RETRY_AFTER_CHANGE, "The content is not what its digest says",

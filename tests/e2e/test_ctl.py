@@ -177,6 +177,27 @@ def test_events(peer):
     assert server.requests[1][1] == '/v1/events?follow=1'
 
 
+def event_by_event(method, path, body):
+    def events(connection):
+        connection.sendall(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')
+        with contextlib.suppress(OSError):
+            for number in range(200):
+                data = json.dumps({'number': number, 'time': '2030-01-01T00:00:00Z', 'type': 'pulled', 'url': URL}).encode() + b'\n'
+                connection.sendall(b'%x\r\n%s\r\n' % (len(data), data))
+                time.sleep(0.02)
+    return (events,)
+
+
+def test_events_into_what_takes_no_more(peer):
+    """A reader that has seen enough is no failure; a full disk is, and is not told as the daemon's end."""
+    environment = {**os.environ, 'WASMCACHED_SOCKET': peer(event_by_event).path}
+    ran = subprocess.run(['bash', '-c', f'{CTL} events -f | head -n 1; echo "${{PIPESTATUS[0]}}"'], capture_output=True, text=True, check=True, env=environment, timeout=60)
+    assert ran.stdout.splitlines()[-1] == '0' and ran.stderr == ''
+    with open('/dev/full', 'w', encoding='utf-8') as full:
+        ran = subprocess.run([CTL, 'events', '-f'], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment, timeout=60)
+    assert ran.returncode == 1 and 'No space left' in ran.stderr and 'stopping' not in ran.stderr
+
+
 def test_version_without_a_daemon(tmp_path):
     ran = ctl(tmp_path / 'absent', 'version')
     assert ran.returncode == 0 and 'wasmcachectl' in ran.stdout

@@ -56,6 +56,7 @@ struct ctl {
         enum format format;
         const char *socket_path;                  /* the one that `cache` is connected to */
         struct wasmcache *cache;
+        int output_errno;                         /* why standard output failed before the end; 0 = it did not, or not yet */
 };
 
 /* options.c: false after it has said what is wrong (exit 2). */

@@ -46,7 +46,7 @@ int main(int argc, char **argv)
                 return WASMCACHE_USAGE;
 
         int result = ctl_run(&ctl);
-        errno = 0;
+        errno = ctl.output_errno;
         if ((fflush(stdout) != 0 || ferror(stdout)) && result == WASMCACHE_OK && errno != EPIPE)
                 return report_local(NULL, "writing to standard output: %s", strerror(errno));
         return result;

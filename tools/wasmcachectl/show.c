@@ -3,6 +3,7 @@
  * How it fails: an answer that cannot be had is the daemon's word; a listing that broke off prints nothing.
  * How it ends: events -f ends when interrupted or when the daemon stops.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,7 +96,7 @@ int command_config(struct ctl *ctl)
         return show_route(ctl, "/v1/config");
 }
 
-struct event_feed { const struct ctl *ctl; struct buffer line; };
+struct event_feed { struct ctl *ctl; struct buffer line; };
 
 static void event_words(const struct value *event)
 {
@@ -126,7 +127,8 @@ static void event_print(const struct event_feed *feed)
                 event_words(event);
         else
                 output_value(feed->ctl, event);
-        fflush(stdout);
+        if (fflush(stdout) != 0 && feed->ctl->output_errno == 0)
+                feed->ctl->output_errno = errno;
 }
 
 static int event_take(void *arg, const char *bytes, size_t size)
@@ -153,7 +155,7 @@ int command_events(struct ctl *ctl)
         int result = wasmcache_stream(ctl->cache, ctl->options[OPTION_FOLLOW] ? "/v1/events?follow=1" : "/v1/events", event_take, &feed, &err);
         buffer_fini(&feed.line);
         /* Who follows has not asked for an end. */
-        if (result == WASMCACHE_OK && ctl->options[OPTION_FOLLOW]) {
+        if (result == WASMCACHE_OK && ctl->options[OPTION_FOLLOW] && !ferror(stdout)) {
                 snprintf(err.text, sizeof err.text, "the daemon ended the stream of events: it is stopping");
                 result = WASMCACHE_UNREACHABLE;
         }
