@@ -479,7 +479,7 @@ static const struct { const char *json, *verdict, *code; } explanations[] = {
         { "{\"url\":\"r.invalid/x:v1\",\"imagePullPolicy\":\"Always\"}",        "\"miss\"",    "null" },
         { "{\"url\":\"r.invalid/x:v1\",\"namespace\":\"team-b\"}",              "\"refused\"", "\"denied\"" },
         { "{\"url\":\"r.invalid/x:v1\",\"imagePullSecret\":\"none\"}",          "\"refused\"", "\"secret_missing\"" },
-        { "{\"url\":\"file:///etc/none.wasm\"}",                                "\"miss\"",    "null" },
+        { "{\"url\":\"file:///etc/none.wasm\"}",                                "\"refused\"", "\"denied\"" },
 };
 
 static void test_import_and_explain(void **state)
