@@ -53,12 +53,18 @@ static int usage(const char *word, const char *problem)
         return DAEMON_EXIT_USAGE;
 }
 
-static bool is_absent(const char *host, const char *option, const char *path)
+static bool is_absent(const char *option, const char *path)
 {
         if (!*path || access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR))
                 return false;
-        fprintf(stderr, "wasmcached: registries.\"%s\".%s: there is no %s (the daemon will not start without it)\n", host, option, path);
+        fprintf(stderr, "wasmcached: %s: there is no %s (the daemon will not start without it)\n", option, path);
         return true;
+}
+
+static bool is_absent_of(const struct config_registry *registry, const char *option, const char *path)
+{
+        CLEANUP(cleanup_free) char *name = string_format("registries.\"%s\".%s", registry->host, option);
+        return is_absent(name, path);
 }
 
 /* Keys and certificates may be mounted later, where this is only a check; what is there must be good. */
@@ -75,13 +81,16 @@ static bool files_check(struct config *config, struct error *err)
         }
         for (size_t i = 0; i < config->registry_count; i++) {
                 struct config_registry *registry = &config->registries[i];
-                bool has_no_key = is_absent(registry->host, "client_key", registry->client_key);
+                bool has_no_key = is_absent_of(registry, "client_key", registry->client_key);
 
-                if (is_absent(registry->host, "ca", registry->ca))
+                if (is_absent_of(registry, "ca", registry->ca))
                         registry->ca = "";
-                if (is_absent(registry->host, "client_certificate", registry->client_certificate) || has_no_key)
+                if (is_absent_of(registry, "client_certificate", registry->client_certificate) || has_no_key)
                         registry->client_certificate = registry->client_key = "";
         }
+        is_absent("credentials.provider_config", config->credentials.provider_config);
+        if (config->kubernetes.mode == CONFIG_KUBERNETES_KUBECONFIG)
+                is_absent("kubernetes.kubeconfig", config->kubernetes.kubeconfig);
         config_to_fetch_options(config, &fetch);
         return fetch_client_new(&fetch, &client, err);
 }

@@ -69,6 +69,16 @@ def test_check_looks_at_certificates(tmp_path, option):
         assert told in ran.stderr and (not told or f'registries."r.example:5".{option}' in ran.stderr and name in ran.stderr), ran.stderr
 
 
+@pytest.mark.parametrize('option, text', [('kubernetes.kubeconfig', 'kubernetes: {mode: kubeconfig, kubeconfig: %s}'),
+                                          ('credentials.provider_config', 'credentials: {provider_config: %s, provider_bin_dir: /bin}')])
+def test_check_tells_what_will_be_missed(tmp_path, option, text):
+    for name, told in (('absent', True), ('here', False)):
+        (tmp_path / 'here').write_text('')
+        (tmp_path / 'c.yaml').write_text(text % (tmp_path / name))
+        ran = run_daemon('--config', tmp_path / 'c.yaml', '--check-config')
+        assert ran.returncode == 0 and (f'{option}: there is no {tmp_path / name}' in ran.stderr) == told, ran
+
+
 def test_check_says_when_there_is_no_file():
     """A mistyped place is no good configuration of it."""
     ran = run_daemon('--check-config', env={name: value for name, value in os.environ.items() if name != 'WASMCACHED_CONFIG'})
