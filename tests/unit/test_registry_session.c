@@ -163,6 +163,12 @@ static const struct test_case {
                 { "GET " REALM "?a=b&scope=repository%3Ateam%2Fa%3Apull&client_id=wasmcached [] {}", 200, { NULL }, TOKEN("T1") },
                 { "GET " E M " [Bearer T1] {}", 200, { NULL }, "{}" },
         } },
+        { .name = "no challenge: /v2/ leads elsewhere", .ops = "m", .login = "u", .code = ERROR_UNAUTHORIZED, .why = "401", .steps = { { "GET " E M " [] {}", 401, { NULL } },
+                { "GET " E "/v2/ [] {}", 401, { "WWW-Authenticate: Basic realm=\"x\"" }, .final_url = "https://evil.example/v2/" } } },
+        { .name = "no challenge: /v2/ has one but lets in", .ops = "m", .login = "u", .code = ERROR_UNAUTHORIZED, .why = "401", .steps = {
+                { "GET " E M " [] {}", 401, { NULL } }, { "GET " E "/v2/ [] {}", 200, { "WWW-Authenticate: Basic realm=\"x\"" } } } },
+        { .name = "no challenge: /v2/ has none", .ops = "m", .login = "u", .code = ERROR_UNAUTHORIZED, .why = "401", .steps = {
+                { "GET " E M " [] {}", 401, { NULL } }, { "GET " E "/v2/ [] {}", 401, { NULL } } } },
         { .name = "no challenge: /v2/ has it", .ops = "m", .login = "u", .steps = {
                 { "GET " E M " [] {}", 401, { NULL } },
                 { "GET " E "/v2/ [] {}", 401, { "WWW-Authenticate: Basic realm=\"x\"" } },
