@@ -51,7 +51,7 @@ static void test_root_of_others(void **state)
 
         pid_t child = fork();
         if (child == 0) {
-                if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("none", fixture_path(fixture, "blobs"), "tmpfs", 0, NULL) != 0)
+                if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 || mount("none", fixture_path(fixture, "blobs"), "tmpfs", 0, NULL) != 0)
                         _exit(77);
                 _exit(!fixture_try(fixture) && strstr(fixture->err.text, "blobs is on another file system") ? 0 : 1);
         }
