@@ -170,6 +170,7 @@ static void lose(const char *sha256)
         assert_int_equal(truncate(path, 5), 0);
         free(flow_http(&flow, "POST", "/_set?down=1"));
         CLEANUP(cleanup_free) char *json = flow_operate(&flow, call_verify, NULL, &err);
+        assert_non_null(strstr(json, sha256));
         flow_run_ms(&flow, 300);
         module_get_stats(flow.modules, &stats);
         assert_int_equal(stats.modules, 0);
