@@ -112,14 +112,24 @@ bool response_read_length(const struct fetch_response *response, int64_t *ret_le
         return true;
 }
 
-bool response_check_codings(const struct fetch_response *response, struct error *err)
+static bool is_coding_box(const char *value)
 {
-        static const struct { const char *header, *allowed; } rows[] = { { "Content-Encoding", "identity" }, { "Transfer-Encoding", "chunked" } };
+        static const char *const boxes[] = { "gzip", "x-gzip", "zstd" };
+        for (size_t i = 0; i < COUNT_OF(boxes); i++)
+                if (strcasecmp(value, boxes[i]) == 0)
+                        return true;
+        return false;
+}
+
+bool response_check_codings(const struct fetch_response *response, bool is_boxed, struct error *err)
+{
+        static const struct { const char *header, *allowed; bool is_of_content; } rows[] = { { "Content-Encoding", "identity", true }, { "Transfer-Encoding", "chunked", false } };
         for (size_t row = 0; row < COUNT_OF(rows); row++) {
                 const char *value;
                 for (size_t i = 0; (value = fetch_response_get_header(response, rows[row].header, i)); i++) {
                         char shown[64];
-                        if (*value && strcasecmp(value, rows[row].allowed) != 0 && strcasecmp(value, "identity") != 0)
+                        bool is_box = is_boxed && rows[row].is_of_content && is_coding_box(value);
+                        if (*value && !is_box && strcasecmp(value, rows[row].allowed) != 0 && strcasecmp(value, "identity") != 0)
                                 return refuse(err, ERROR_UPSTREAM_ERROR, "the server answered with %s: %s though only identity was asked for",
                                               rows[row].header, string_printable(value, strlen(value), shown, sizeof shown));
                 }

@@ -20,7 +20,7 @@ struct fetch_response *response_new(const char *url) __attribute__((returns_nonn
 bool response_add_line(struct fetch_response *response, const char *line, size_t length, struct error *err);
 /* Ends the head: what contradicts itself or would have to be decoded is refused. *ret_length is -1 where none is said. */
 bool response_read_length(const struct fetch_response *response, int64_t *ret_length, struct error *err);
-bool response_check_codings(const struct fetch_response *response, struct error *err);
+bool response_check_codings(const struct fetch_response *response, bool is_boxed, struct error *err);          /* is_boxed: of the request */
 /* Content-Range of a 206 that answers "bytes=<offset>-": exactly from `offset` to the end of `total` (-1 unknown) bytes (RFC 9110 14.4). */
 bool response_continues(const char *content_range, uint64_t offset, int64_t total, int64_t *ret_total);
 /* What If-Range may carry: a strong ETag, else Last-Modified; NULL where neither was said. Borrowed. */

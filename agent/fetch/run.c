@@ -132,7 +132,7 @@ static bool on_head(struct hop *hop, enum hop_body *ret_use, struct error *err)
         }
         if (status < 200 || status > 299 || run->request->method == FETCH_HEAD)
                 return true;
-        if (!response_check_codings(hop->response, err) || !type_check(run, hop->response, err))
+        if (!response_check_codings(hop->response, run->request->is_boxed, err) || !type_check(run, hop->response, err))
                 return false;
         if (status != 206)
                 return head_whole(run, hop, ret_use, err);

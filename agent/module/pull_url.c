@@ -145,6 +145,7 @@ bool pull_http_download(struct pull *pull, struct error *err)
                 .deadline_ms = pull->deadline_ms,
                 .redirects_max = FETCH_REDIRECTS_MAX,
                 .resume = true,
+                .is_boxed = true,                 /* Apache says Content-Encoding: x-gzip of any .gz, object stores what was said at the upload */
                 .cancel = pull->cancel,
                 .progress = progress,
                 .progress_arg = pull,

@@ -74,6 +74,7 @@ struct fetch_request {
         bool no_retry;                    /* else GET and HEAD are retried on 408, 429, 500, 502, 503, 504 and transport errors, POST and PATCH on 429 */
         bool no_wait;                     /* there is another place to ask: a 429 is given back at once, and none is waited for that another request got */
         bool resume;                      /* a broken body goes on by Range at the original URL (416, 200 or a wrong Content-Range: restart) */
+        bool is_boxed;                    /* the body may be gzip or zstd, so a Content-Encoding that says so is let through; it comes as it is */
         bool public_only;                 /* loopback and private addresses are refused too (realms of foreign hosts) */
         struct cancel *cancel;            /* may be NULL; ERROR_BUSY within 100 ms */
         void (*progress)(void *arg, uint64_t received, int64_t total);     /* may be NULL; this worker, per piece */

@@ -22,6 +22,11 @@ FILES = {
     "page.html": ("not_wasm", lambda: b"<html><body>sign in</body></html>"),
     "empty.wasm": ("not_wasm", lambda: b""),
     "bomb.gz": ("too_large", lambda: gz_zeros(300)),
+    "coded-gzip.wasm": ("ok", lambda: gz(MODULE)),
+    "coded-x-gzip.tar.gz": ("ok", lambda: gz(tar([("plugin.wasm", MODULE)]))),
+    "coded-gzip-not": ("ok", lambda: MODULE),
+    "coded-gzip-bomb": ("too_large", lambda: gz_zeros(300)),
+    "coded-br.wasm": ("upstream_error", lambda: MODULE),
     "truncated.gz": ("upstream_error", lambda: gz(MODULE)[:40]),
     "noise.bin": ("not_wasm", lambda: noise("noise", 5000)),
     "private.wasm": ("unauthorized", lambda: MODULE),
@@ -58,6 +63,8 @@ def serve(connection, name, world):
     data = content(name, world)
     etag = f'"{sha256(data)[7:23]}"'
     headers = [("Content-Type", "application/wasm"), ("ETag", etag), ("Accept-Ranges", "bytes")]
+    if name.startswith("coded-"):          # as Apache says of a .gz, and object stores of what was uploaded so
+        headers.append(("Content-Encoding", "x-gzip" if "x-gzip" in name else name[6:].split(".")[0].split("-")[0]))
     if request.header("If-None-Match") == etag:
         return connection.reply(304, b"", headers)
     if request.header("If-Range") not in (None, etag):

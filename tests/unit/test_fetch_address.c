@@ -349,9 +349,15 @@ static void test_headers(void **state)
         add(response, "HTTP/1.1 200 OK\r\n");
         add(response, "Content-Encoding: Identity\r\n");
         add(response, "Transfer-Encoding: chunked\r\n");
-        assert_true(response_check_codings(response, &err));
+        assert_true(response_check_codings(response, false, &err));
         add(response, "Content-Encoding: zstd\r\n");
-        assert_false(response_check_codings(response, &err));
+        assert_false(response_check_codings(response, false, &err));
+        assert_true(response_check_codings(response, true, &err));
+        add(response, "Content-Encoding: br\r\n");
+        assert_false(response_check_codings(response, true, &err));
+        add(response, "HTTP/1.1 200 OK\r\n");
+        add(response, "Transfer-Encoding: gzip\r\n");
+        assert_false(response_check_codings(response, true, &err));
 }
 
 static void test_header_limits(void **state)
