@@ -117,15 +117,40 @@ static const struct modules_mirrors *named_find(const struct modules_options *op
         return NULL;
 }
 
+static const struct docker_config *own_config(const struct pull *pull)
+{
+        return pull->want->inline_config ? pull->want->inline_config : pull->keys ? pull->keys->config : NULL;
+}
+
+/* A broken file of the node is no reason to refuse who comes with credentials of its own. */
+static bool node_load(struct pull *pull, struct docker_config **ret_node, struct error *err)
+{
+        const char *path = pull->setup->options.docker_config;
+        if (!path || !*path || credential_load_node(path, ret_node, err))
+                return true;
+        pull->trouble = *err;
+        return own_config(pull) != NULL;
+}
+
+/* Nobody becomes anonymous because of it either: own credentials that are for other registries do not count. */
+static bool node_is_needless(const struct pull *pull, struct error *err)
+{
+        for (size_t i = 0; i < pull->endpoint_count; i++)
+                if (pull->endpoints[i].own_count > 0)
+                        return true;
+        *err = pull->trouble;
+        return pull->trouble.code == ERROR_NONE;
+}
+
 bool endpoints_find(struct pull *pull, struct error *err)
 {
         int64_t started_us = clock_get_us();
         const struct modules_options *options = &pull->setup->options;
         CLEANUP(docker_config_free) struct docker_config *node = NULL;
-        if (options->docker_config && *options->docker_config && !credential_load_node(options->docker_config, &node, err))
+        if (!node_load(pull, &node, err))
                 return false;
 
-        struct keyrings keyrings = { pull->want->inline_config ? pull->want->inline_config : pull->keys ? pull->keys->config : NULL, node };
+        struct keyrings keyrings = { own_config(pull), node };
         const struct modules_mirrors *named = named_find(options, pull->want->reference.host);
         for (const char *const *mirror = named ? named->mirrors : NULL; mirror && *mirror; mirror++)
                 endpoint_add(pull, *mirror, true, &keyrings);
@@ -135,7 +160,7 @@ bool endpoints_find(struct pull *pull, struct error *err)
         else
                 is_good = endpoints_from_tree(pull, &keyrings, err);
         pull->stage_us[STAGE_LOGIN] += clock_get_us() - started_us;
-        return is_good;
+        return is_good && node_is_needless(pull, err);
 }
 
 struct endpoint *pull_find_endpoint(struct pull *pull, const struct reference *reference)
@@ -145,11 +170,11 @@ struct endpoint *pull_find_endpoint(struct pull *pull, const struct reference *r
         const struct registry_endpoint *rows = NULL;
         size_t count = 0;
         CLEANUP(docker_config_free) struct docker_config *node = NULL;
-        if ((options->docker_config && *options->docker_config && !credential_load_node(options->docker_config, &node, &err)) ||
+        if (!node_load(pull, &node, &err) ||
             (options->tree && !named_find(options, reference->host) && !registry_tree_find(options->tree, reference->host, &rows, &count, &err)))
                 return NULL;
 
-        struct keyrings keyrings = { pull->want->inline_config ? pull->want->inline_config : pull->keys ? pull->keys->config : NULL, node };
+        struct keyrings keyrings = { own_config(pull), node };
         struct endpoint *endpoint = &pull->signatures;
         const struct registry_endpoint *last = count > 0 ? &rows[count - 1] : NULL;
         const struct registry_endpoint *own = last && (!last->url || is_origin(last->url, reference->host)) ? last : NULL;

@@ -88,7 +88,7 @@ struct pull {
         struct error err;
         struct endpoint *endpoints; size_t endpoint_count, endpoint;
         struct endpoint signatures;               /* where signatures of all images lie, if not beside them; url NULL until asked */
-        struct error trouble;                     /* of a credential provider */
+        struct error trouble;                     /* of the node's docker config or a credential provider */
         struct digest top, manifest_digest;
         struct digest leads_to;                   /* the module that they were seen to lead to, by this pull or, under a good seal, by one before; unset = nothing shows it */
         bool is_unled;                            /* nothing shows it of what was known: the source has to give it again */

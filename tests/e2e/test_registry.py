@@ -110,6 +110,19 @@ def test_node_config(private, make_daemon, tmp_path):
     daemon.good(private.ref(repository), to='team')
 
 
+def test_a_broken_node_config_harms_only_who_needs_it(private, registry, make_daemon, tmp_path):
+    (tmp_path / 'node.json').write_text('{"auths": {')
+    daemon = make_daemon(credentials={'docker_config': str(tmp_path / 'node.json')})
+    own, public = push(private)[0], push(registry)[0]
+    daemon.good(private.ref(own), pullSecret=docker_config(**{private.host: ('puller', PASSWORD)}))
+    wrong = daemon.bad(private.ref(push(private)[0]), 'unauthorized', pullSecret=docker_config(**{private.host: ('puller', 'old')}))
+    assert 'besides' in wrong and 'node.json' in wrong
+    assert 'node.json' in daemon.bad(registry.ref(public), 'secret_missing')
+    assert 'node.json' in daemon.bad(registry.ref(public), 'secret_missing', pullSecret=docker_config(**{private.host: ('puller', PASSWORD)}))
+    (tmp_path / 'node.json').write_text('{"auths": {}}')
+    daemon.good(registry.ref(public))
+
+
 # ---- Bearer ----
 @pytest.fixture(scope='module')
 def tokens(start_server):
