@@ -96,27 +96,36 @@ bool clock_parse_rfc3339(const char *text, int64_t *ret_wall_s)
         return true;
 }
 
-bool clock_parse_retry_after(const char *text, int64_t wall_s, unsigned *ret_seconds)
+bool clock_parse_http_date(const char *text, int64_t *ret_wall_s)
 {
-        /* RFC 9110 5.6.7: the form in use and the two obsolete ones. */
+        /* The form in use and the two obsolete ones. */
         static const char *const forms[] = { "%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y" };
-        size_t digits = strspn(text, "0123456789");
-
-        if (digits > 0 && text[digits] == '\0') {
-                *ret_seconds = digits > 9 ? 999999999u : (unsigned)strtoul(text, NULL, 10);
-                return true;
-        }
         for (size_t i = 0; i < COUNT_OF(forms); i++) {
                 struct tm parts = { 0 };
                 const char *end = strptime(text, forms[i], &parts);
 
                 if (!end || *end != '\0')
                         continue;
-                int64_t delay_s = (int64_t)timegm(&parts) - wall_s;
-                *ret_seconds = delay_s <= 0 ? 0 : delay_s > 999999999 ? 999999999u : (unsigned)delay_s;
+                *ret_wall_s = (int64_t)timegm(&parts);
                 return true;
         }
         return false;
+}
+
+bool clock_parse_retry_after(const char *text, int64_t wall_s, unsigned *ret_seconds)
+{
+        size_t digits = strspn(text, "0123456789");
+        int64_t date_s = 0;
+
+        if (digits > 0 && text[digits] == '\0') {
+                *ret_seconds = digits > 9 ? 999999999u : (unsigned)strtoul(text, NULL, 10);
+                return true;
+        }
+        if (!clock_parse_http_date(text, &date_s))
+                return false;
+        int64_t delay_s = date_s - wall_s;
+        *ret_seconds = delay_s <= 0 ? 0 : delay_s > 999999999 ? 999999999u : (unsigned)delay_s;
+        return true;
 }
 
 struct unit { const char *name; uint64_t factor; };

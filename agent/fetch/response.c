@@ -157,10 +157,12 @@ bool response_continues(const char *text, uint64_t offset, int64_t total, int64_
 
 const char *response_get_validator(const struct fetch_response *response)
 {
-        const char *etag = fetch_response_get_header(response, "ETag", 0);
-        if (etag && etag[0] == '"')
-                return etag;
-        return fetch_response_get_header(response, "Last-Modified", 0);
+        const char *etag = fetch_response_get_header(response, "ETag", 0), *modified = fetch_response_get_header(response, "Last-Modified", 0);
+        const char *date = fetch_response_get_header(response, "Date", 0);
+        int64_t modified_s = 0, date_s = 0;
+        if (etag)
+                return etag[0] == '"' ? etag : NULL;
+        return modified && date && clock_parse_http_date(modified, &modified_s) && clock_parse_http_date(date, &date_s) && modified_s < date_s ? modified : NULL;
 }
 
 int fetch_response_get_status(const struct fetch_response *response)

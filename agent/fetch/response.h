@@ -23,5 +23,6 @@ bool response_read_length(const struct fetch_response *response, int64_t *ret_le
 bool response_check_codings(const struct fetch_response *response, bool is_boxed, struct error *err);          /* is_boxed: of the request */
 /* Content-Range of a 206 that answers "bytes=<offset>-": exactly from `offset` to the end of `total` (-1 unknown) bytes (RFC 9110 14.4). */
 bool response_continues(const char *content_range, uint64_t offset, int64_t total, int64_t *ret_total);
-/* What If-Range may carry: a strong ETag, else Last-Modified; NULL where neither was said. Borrowed. */
+/* What If-Range may carry: a strong ETag, or without any a Last-Modified before Date: within that second there may be a second change (RFC 9110 8.8.2.2, 13.1.5). NULL
+   where neither was said. Borrowed. */
 const char *response_get_validator(const struct fetch_response *response);

@@ -82,7 +82,8 @@ static bool head_partial(struct run *run, struct hop *hop, enum hop_body *ret_us
 {
         const struct fetch_response *response = hop->response;
         int64_t total = -1, length = -1;
-        const char *validator = response_get_validator(response);
+        bool is_etag = run->validator && run->validator[0] == '"';
+        const char *validator = fetch_response_get_header(response, is_etag ? "ETag" : "Last-Modified", 0);
         bool continues = response_continues(fetch_response_get_header(response, "Content-Range", 0), run->received, run->total, &total) &&
                          !fetch_response_get_header(response, "Content-Range", 1) && response_read_length(response, &length, err) &&
                          (length < 0 || total < 0 || (uint64_t)length == (uint64_t)total - run->received) &&

@@ -360,6 +360,28 @@ static void test_headers(void **state)
         assert_false(response_check_codings(response, true, &err));
 }
 
+static void test_validator(void **state)
+{
+        (void)state;
+        static const struct { const char *lines[3], *validator; } rows[] = {
+                { { "ETag: \"a\"\r\n" }, "\"a\"" }, { { "ETag: W/\"a\"\r\n" }, NULL }, { { NULL }, NULL },
+                { { "ETag: W/\"a\"\r\n", "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n", "Date: Mon, 01 Jan 2024 00:01:00 GMT\r\n" }, NULL },
+                { { "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n", "Date: Mon, 01 Jan 2024 00:00:01 GMT\r\n" }, "Mon, 01 Jan 2024 00:00:00 GMT" },
+                { { "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n", "Date: Mon, 01 Jan 2024 00:00:00 GMT\r\n" }, NULL },
+                { { "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n", "Date: yesterday\r\n" }, NULL }, { { "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n" }, NULL },
+        };
+        for (size_t i = 0; i < COUNT_OF(rows); i++) {
+                CLEANUP(fetch_response_free) struct fetch_response *response = response_new("http://a/");
+                add(response, "HTTP/1.1 200 OK\r\n");
+                for (size_t k = 0; k < COUNT_OF(rows[i].lines) && rows[i].lines[k]; k++)
+                        add(response, rows[i].lines[k]);
+                const char *validator = response_get_validator(response);
+                assert_int_equal(!validator, !rows[i].validator);
+                if (validator)
+                        assert_string_equal(validator, rows[i].validator);
+        }
+}
+
 static void test_header_limits(void **state)
 {
         (void)state;
@@ -383,7 +405,7 @@ int main(void)
                 cmocka_unit_test(test_filter), cmocka_unit_test(test_filter_lists), cmocka_unit_test(test_cidr), cmocka_unit_test(test_no_proxy),
                 cmocka_unit_test(test_proxy_rules),
                 cmocka_unit_test(test_url_check), cmocka_unit_test(test_url_origin), cmocka_unit_test(test_redirect_targets), cmocka_unit_test(test_ranges),
-                cmocka_unit_test(test_headers), cmocka_unit_test(test_header_limits),
+                cmocka_unit_test(test_headers), cmocka_unit_test(test_validator), cmocka_unit_test(test_header_limits),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

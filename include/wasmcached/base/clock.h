@@ -17,6 +17,8 @@ enum { CLOCK_RFC3339_BYTES = 24 };
 void clock_format_rfc3339(int64_t wall_s, char ret_text[CLOCK_RFC3339_BYTES]);
 /* RFC 3339 with any offset and fraction; false when it is none. */
 bool clock_parse_rfc3339(const char *text, int64_t *ret_wall_s);
+/* RFC 9110 5.6.7; false when it is none. */
+bool clock_parse_http_date(const char *text, int64_t *ret_wall_s);
 /* Retry-After: seconds or an HTTP date (RFC 9110 10.2.3); false when neither. Never negative. */
 bool clock_parse_retry_after(const char *text, int64_t wall_s, unsigned *ret_seconds);
 
