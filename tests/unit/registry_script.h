@@ -19,6 +19,12 @@ struct step {
 
 static const struct step *script;
 static size_t script_at;
+
+static void script_start(const struct step *steps)
+{
+        script = steps;
+        script_at = 0;
+}
 static bool (*handler)(const struct fetch_request *request, struct sink *sink, struct fetch_response **ret_response, struct error *err);
 
 struct fetch_client { int unused; };

@@ -177,8 +177,7 @@ static bool look_run(struct look look, struct registry_referrers *ret_referrers,
         look.call.endpoint = look.call.endpoint ? look.call.endpoint : E;
         look.call.path = "team/a";
         look.call.deadline_ms = 4711;
-        script = look.steps;
-        script_at = 0;
+        script_start(look.steps);
         *err = (struct error){ 0 };
         return registry_fetch_referrers(&look.call, &subject, ret_referrers, err);
 }

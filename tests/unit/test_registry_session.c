@@ -371,8 +371,7 @@ static void test_cases(void **state)
                 struct error err = { 0 };
 
                 print_message("%s\n", cases[i].name);
-                script = cases[i].steps;
-                script_at = 0;
+                script_start(cases[i].steps);
                 for (size_t k = 0; cases[i].ops[k]; k++) {
                         CLEANUP(login_fini) struct login login = login_of(cases[i].login ? cases[i].login[k] : 0);
                         struct registry_call call = { .registry = registry, .endpoint = cases[i].endpoint ? cases[i].endpoint : E, .path = "team/a",
@@ -407,10 +406,8 @@ static void test_embedded(void **state)
         struct descriptor descriptor = descriptor_of_body();
         struct sink_buffer sink;
         struct error err = { 0 };
-        static const struct step none[] = { { NULL } };
 
-        script = none;
-        script_at = 0;
+        script_start(&(const struct step){ NULL });
         descriptor.data = (struct buffer){ .data = (char[]){ "{}" }, .used = 2 };
         sink_buffer_init(&sink, &body, "blob");
         assert_true(registry_fetch_blob(&call, &descriptor, &sink.sink, &err));
@@ -428,8 +425,7 @@ static void test_head_hints(void **state)
                 { "HEAD " E "/v2/team/a/manifests/" BODY_DIGEST " [] {}", 200, { "Docker-Content-Digest: " EMPTY_DIGEST } }, { NULL },
         };
 
-        script = steps;
-        script_at = 0;
+        script_start(steps);
         for (size_t i = 0; i < 3; i++) {
                 CLEANUP(registry_manifest_fini) struct registry_manifest manifest = { 0 };
                 struct error err = { 0 };
@@ -445,8 +441,8 @@ static void test_endpoint(void **state)
 {
         (void)state;
         static const struct { const char *host, *endpoint; } rows[] = {
-                { "docker.io", "https://registry-1.docker.io" }, { "r.example:5000", "https://r.example:5000" }, { "localhost:5000", "http://localhost:5000" }, { "[::1]",
-                        "https://[::1]" },
+                { "docker.io", "https://registry-1.docker.io" }, { "r.example:5000", "https://r.example:5000" }, { "localhost:5000", "http://localhost:5000" },
+                { "[::1]", "https://[::1]" },
         };
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
                 struct fetch_client client;
