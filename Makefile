@@ -1,7 +1,7 @@
 # wasmcached: one non-recursive Makefile. `make help` lists the targets.
 VERSION   := 0.1.0
 # Tests need the fault points; the programs that are installed have none.
-VARIANT   ?= $(if $(filter tests unit flow fuzz-replay e2e crash,$(MAKECMDGOALS)),test,release)
+VARIANT   ?= $(if $(filter tests unit flow unit-flow fuzz-replay e2e crash,$(MAKECMDGOALS)),test,release)
 BUILD     ?= build
 B         := $(BUILD)/$(VARIANT)
 PREFIX    ?= /usr/local
@@ -84,7 +84,7 @@ FUZZ_BIN   := $(patsubst %.c,$(B)/%,$(FUZZ_SRC))
 BENCH_BIN  := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 CRASH_BIN  := $(patsubst %.c,$(B)/%,$(CRASH_SRC))
 
-.PHONY: all programs tests test unit flow fuzz-replay e2e crash asan tsan valgrind lint bench fuzz coverage coverage-trust mutation install uninstall clean help compile_commands.json print-version interop manuals image
+.PHONY: all programs tests test unit flow unit-flow fuzz-replay e2e crash asan tsan valgrind lint bench fuzz coverage coverage-trust mutation install uninstall clean help compile_commands.json print-version interop manuals image
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -154,7 +154,7 @@ tests: $(UNIT_BIN) $(FLOW_BIN) $(FUZZ_BIN) $(CRASH_BIN)
 # `make test` runs in the variant "test" (fault points, assertions); T=store filters by name.
 test:                           ## all tests: lint, unit, flow, fuzz corpus, crash, e2e (T=name filters unit, flow and fuzz)
 	$(Q)$(MAKE) --no-print-directory lint
-	$(Q)$(MAKE) --no-print-directory VARIANT=test unit flow fuzz-replay
+	$(Q)$(MAKE) --no-print-directory VARIANT=test unit-flow fuzz-replay
 	$(Q)$(MAKE) --no-print-directory VARIANT=test crash e2e
 
 RUN := tests/run
@@ -163,16 +163,18 @@ unit: $(UNIT_BIN)               ## unit tests of VARIANT
 	$(Q)$(RUN) $(B) $(call chosen,$(UNIT_BIN))
 flow: $(FLOW_BIN) programs      ## flow tests of VARIANT
 	$(Q)$(RUN) $(B) $(call chosen,$(FLOW_BIN))
+unit-flow: $(UNIT_BIN) $(FLOW_BIN) programs      ## both, side by side
+	$(Q)$(RUN) $(B) $(call chosen,$(UNIT_BIN) $(FLOW_BIN))
 fuzz-replay: $(FUZZ_BIN)        ## every corpus file through its fuzz target
 	$(Q)$(RUN) $(B) --corpus $(call chosen,$(FUZZ_BIN))
 e2e: programs                   ## the real daemon and CLI against real servers (PYTEST_ARGS)
-	$(Q)WASMCACHED_BUILD=$(abspath $(B)) $(PYTEST) -q -p no:cacheprovider tests/e2e $(PYTEST_ARGS)
+	$(Q)WASMCACHED_BUILD=$(abspath $(B)) PYTEST='$(PYTEST)' tests/e2e/run $(PYTEST_ARGS)
 crash: $(CRASH_BIN) programs    ## kill -9 at every syscall boundary of commit and eviction
 	$(Q)if [ -x tests/crash/run ]; then tests/crash/run $(B); fi
 asan:                           ## unit, flow and corpus under ASan and UBSan
-	$(Q)$(MAKE) --no-print-directory VARIANT=asan unit flow fuzz-replay
+	$(Q)$(MAKE) --no-print-directory VARIANT=asan unit-flow fuzz-replay
 tsan:                           ## the same under TSan
-	$(Q)$(MAKE) --no-print-directory VARIANT=tsan unit flow
+	$(Q)$(MAKE) --no-print-directory VARIANT=tsan unit-flow
 valgrind:                       ## unit tests and flow tests under valgrind
 	$(Q)$(MAKE) --no-print-directory VARIANT=test tests programs
 	$(Q)VALGRIND=1 $(RUN) $(BUILD)/test $(patsubst %.c,$(BUILD)/test/%,$(UNIT_SRC) $(FLOW_SRC))

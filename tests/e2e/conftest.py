@@ -14,6 +14,11 @@ from e2e_identity import FolderOfProc, Node  # noqa: E402
 from e2e_plugins import Folder  # noqa: E402
 from e2e_servers import NGINX, REGISTRY, Authority, Nginx, Registry, TokenServer, run  # noqa: E402
 
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'alone: it measures what other tests on the machine would change, and runs when they are done (tests/e2e/run)')
+
+
 PASSWORD = 'Gr3at-s3cret-of-the-registry'
 
 

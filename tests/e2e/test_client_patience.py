@@ -62,6 +62,7 @@ def test_busy_is_asked_again(peer, library):
     assert (result, status) == (0, 200) and body == FOUND.split(b'\r\n\r\n', 1)[1] and len(server.requests) == 3
 
 
+@pytest.mark.alone
 def test_busy_for_longer_than_the_patience(peer, library):
     server = peer(problem(503, 'busy', 'full', ['Retry-After: 60']))
     assert library.connect(server.path) == 0
@@ -83,6 +84,7 @@ def test_other_refusals_are_final(peer, library, status, code):
     assert library.get(url=URL) == 1 and library.error.code == code.encode() and len(server.requests) == 1
 
 
+@pytest.mark.alone
 def test_connecting_waits_only_when_told(peer, library, tmp_path, monkeypatch):
     server = peer(FOUND)
     away(server)

@@ -46,6 +46,7 @@ class Manager:
         raise AssertionError(f'{wanted} was not told: {seen}')
 
 
+@pytest.mark.alone
 def test_notify(tmp_path):
     manager = Manager(tmp_path)
     daemon = Daemon(env={'NOTIFY_SOCKET': manager.path, 'WATCHDOG_USEC': '600000'}).start()

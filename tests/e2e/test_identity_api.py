@@ -57,6 +57,7 @@ def test_before_the_first_list_of_pods(listed):
     assert listed.caller().get(listed.url).code == 'denied'              # a process of the host is none, whatever comes
 
 
+@pytest.mark.alone
 def test_pod_that_started_a_moment_ago(listed):
     """It asks before the watch has told of it: it waits, on whichever route, and is served; who never comes is denied after a moment."""
     listed.kube.apply(pod_object('web', 'team-a', node='node-a'))

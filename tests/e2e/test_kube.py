@@ -76,6 +76,7 @@ def test_pods_of_the_node_pull_ahead(registry, kube, cluster):
     await_true(lambda: os.path.exists(path), 30, 'the module of a pod that has just come')
 
 
+@pytest.mark.alone
 def test_ten_thousand(kube, cluster):
     """They are there after one list, and whoever asks meanwhile is answered."""
     kube.apply(plugin('p', url='oci://127.0.0.1:1/x:v1', selector={'matchLabels': {'app': 'none'}}), count=10000)
@@ -300,6 +301,7 @@ def test_expired_version_lists_again(kube, cluster):
     await_true(lambda: cluster.names() == ['q'], 60)
 
 
+@pytest.mark.alone
 def test_stop_while_the_server_hangs(kube, cluster):
     kube.fault('/api', 'hang')
     cluster.daemon.start()

@@ -49,6 +49,7 @@ def test_socket_that_is_no_listeners_is_told(make_daemon):
         assert parent.wait(10) == 0
 
 
+@pytest.mark.alone
 def test_second_signal(make_daemon):
     with socket.socket() as silent:
         silent.bind(('127.0.0.1', 0))

@@ -64,6 +64,7 @@ def test_change_break_repair(registry, folder):
         assert f'wasmcached_{name}' in folder.daemon.ask('GET', '/metrics', to='admin').body.decode()
 
 
+@pytest.mark.alone
 def test_recovers_when_the_resource_changes(registry, folder):
     """A failure is tried again after 10 s and more; a new version of the resource at once, whatever was remembered."""
     folder.daemon.configure(pull={'negative_time': '5m'})
@@ -417,6 +418,7 @@ def private_push(tokens):
     return server.ref(repository), module
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize('plain', [False, True])
 def test_secret_in_manifests(tokens, folder, plain):
     url, module = private_push(tokens)

@@ -104,6 +104,7 @@ def test_long_poll_sees_states(registry, folder):
     assert got[0].status == 200 and got[0].json['plugins'][0]['state'] == 'ready'
 
 
+@pytest.mark.alone
 def test_stop_ends_polls(folder):
     await_true(lambda: folder.ask().status == 200, 20)
     etag = folder.ask().headers['etag']

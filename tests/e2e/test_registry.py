@@ -213,6 +213,7 @@ def test_mirror(mirrored, make_daemon):
     assert mirror.count('GET', repository) >= 2 and f'ns={origin.host}'.replace(':', '%3A') in mirror.told() or f'ns={origin.host}' in mirror.told()
 
 
+@pytest.mark.alone
 def test_mirror_down_is_origin(mirrored, make_daemon):
     origin, mirror = mirrored
     repository, _, module = push(origin)

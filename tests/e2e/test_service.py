@@ -182,6 +182,7 @@ def test_sockets_of_the_dead_and_the_living(daemon, make_daemon):
     assert ran.returncode == 1 and plain.agent in ran.stderr and body_of(plain.agent) == b'precious'
 
 
+@pytest.mark.alone
 def test_sigterm(daemon, registry):
     repository, _, module = push(registry)
     got = daemon.good(registry.ref(repository))
@@ -204,6 +205,7 @@ def test_sigterm(daemon, registry):
     assert body_of(got['path']) == module
 
 
+@pytest.mark.alone
 def test_sigterm_while_pulling(make_daemon):
     """A source that never answers does not hold the stop."""
     with socket.socket() as silent:

@@ -208,6 +208,7 @@ def test_limits(daemon):
     assert daemon.ask('GET', '/healthz').status == 200
 
 
+@pytest.mark.alone
 def test_timeout(make_daemon):
     with socket.socket() as silent:
         silent.bind(('127.0.0.1', 0))

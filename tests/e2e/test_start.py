@@ -171,6 +171,7 @@ def test_meanwhile(large, registry):
     assert 'event=store_recovered' in large.told()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
 def test_ended_meanwhile(large, registry, number):
     """In the middle of it; the next start goes on where this one began."""

@@ -43,6 +43,7 @@ def test_nothing_is_left_open(daemon, registry, private, nginx):
     assert os.listdir(os.path.join(daemon.store, 'tmp')) == []
 
 
+@pytest.mark.alone
 def test_stalled_source(make_daemon):
     """A source that sends a little and then nothing is given up after progress_timeout."""
     with socket.socket() as source:
