@@ -328,11 +328,13 @@ static size_t count_in_memory(const char *moved)
                         if ((char *)at <= piece && piece < (char *)at + PIECE)
                                 memset(piece, 0, PIECE);
                         ssize_t got = pread(memory, piece, end - at < PIECE ? end - at : PIECE, (off_t)at);
-                        for (ssize_t i = 0; i + (ssize_t)length <= got; i++) {
+                        const char *end_of_piece = got > 0 ? piece + got : piece, *next = piece;
+                        while ((next = memchr(next, moved[0] - 1, (size_t)(end_of_piece - next)))) {       /* a step of each byte would take minutes under TSan */
                                 size_t same = 0;
-                                while (same < length && piece[i + (ssize_t)same] == moved[same] - 1)
+                                while (same < length && next + same < end_of_piece && next[same] == moved[same] - 1)
                                         same++;
                                 found += same == length;
+                                next++;
                         }
                         explicit_bzero(piece, PIECE);
                 }
