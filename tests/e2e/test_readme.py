@@ -22,6 +22,15 @@ def output(*words):
     return subprocess.run([os.path.join(BUILD, words[0]), *words[1:]], capture_output=True, text=True, check=True).stdout
 
 
+def check_configuration(folder, example, named):
+    """Good, once the file that it names is there."""
+    assert named in example
+    (folder / 'named').write_text('{}')
+    (folder / 'config.yaml').write_text(example.replace(named, str(folder / 'named')))
+    result = subprocess.run([os.path.join(BUILD, 'wasmcached'), '--config', folder / 'config.yaml', '--check-config'], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, '')
+
+
 def test_configuration(tmp_path):
     example = re.search(r'```yaml\n(.*?)```', readme(), re.S)[1]
     certificate = tmp_path / 'ca.pem'
@@ -30,9 +39,7 @@ def test_configuration(tmp_path):
     key = tmp_path / 'key.pub'
     key.write_text(signing.ec_key().pem)
     example = re.sub(r'/etc/wasmcached/keys/[a-z-]+\.pub', str(key), example.replace('/etc/wasmcached/registry-ca.pem', str(certificate)))
-    (tmp_path / 'config.yaml').write_text(example)
-    result = subprocess.run([os.path.join(BUILD, 'wasmcached'), '--config', tmp_path / 'config.yaml', '--check-config'], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (0, '')
+    check_configuration(tmp_path, example, '/etc/kubernetes/image-credential-provider.yaml')
 
 
 def test_manifests(registry, make_daemon):
@@ -52,9 +59,7 @@ def test_manifests(registry, make_daemon):
 
 def test_configuration_of_pods(tmp_path):
     example = re.search(r'## Pods as callers.*?```yaml\n(.*?)```', readme(), re.S)[1]
-    (tmp_path / 'config.yaml').write_text(example)
-    result = subprocess.run([os.path.join(BUILD, 'wasmcached'), '--config', tmp_path / 'config.yaml', '--check-config'], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (0, '')
+    check_configuration(tmp_path, example, '/etc/wasmcached/kubeconfig')
 
 
 def test_commands():
