@@ -2,9 +2,10 @@
  * How it goes: a worker and its helper (one receives or inflates, the other hashes) are both busy, and the kernel is slow to give them a processor each: it places a thread by
  *              the load of the processors, of niced threads that is next to nothing, and where few processors are mostly busy a wake-up does not look for the idle one
  *              (SIS_UTIL). A pair of them was seen to share one for 20 ms while the other idled. So of few processors each gets a half; of many the helper is only kept off
- *              the one where its worker began. While the thread that answers hits is busy, workers and helpers keep off its processor instead: that costs a pull little,
- *              and a hit does not wait for one. How busy it is its processor time tells, so it pays nothing for being watched.
- * How it fails: without the right to set affinity, or with one processor, the kernel's choice will do.
+ *              the one where its worker began. While the thread that answers hits is busy, workers and helpers keep off its processor instead, and are nicer: that costs a
+ *              pull little, and a hit does not wait for one. How busy it is its processor time tells, so it pays nothing for being watched.
+ * How it fails: without the right to set affinity, or with one processor, the kernel's choice will do. Without the right to be less nice again a worker stays as nice as it was
+ *              beside hits; then pulls are a little slower behind a registry on the same machine.
  * How it ends: the process's first thread is never placed, and what it may use is what there is to choose from: when an operator (taskset) or the kubelet (cpusets) changes that,
  *              the next look follows.
  */
@@ -15,12 +16,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <wasmcached/base/clock.h>
 #include <wasmcached/base/thread.h>
 
 enum {
         HELPERS_MAX = 4, FEW_PROCESSORS = 4, BUSY_PERCENT = 25,
+        NICER_ALONE = 3, NICER_BESIDE_HITS = 10,  /* than the first thread: half and a tenth of its weight */
         LOOK_US = 3 * 1000,                       /* between two looks */
         STALE_US = 200 * 1000,                    /* a look longer ago says nothing of now: the next one decides */
         HOLD_US = 200 * 1000,                     /* busy for as long after the last look that said so: hits come in bursts */
@@ -34,7 +37,7 @@ static atomic_bool is_forbidden;
 static struct { atomic_int tid, processor; atomic_bool is_busy; _Atomic int64_t looked_us, used_us, busy_us, found_us; } lead;
 
 /* Of the calling worker: `mine` and `others` are what it and its helpers have now. */
-static _Thread_local struct { pthread_t helpers[HELPERS_MAX]; unsigned count; cpu_set_t mine, others; int64_t placed_us; } crew;
+static _Thread_local struct { pthread_t helpers[HELPERS_MAX]; unsigned count; cpu_set_t mine, others; int64_t placed_us; int nicer; } crew;
 
 void thread_lead(void)
 {
@@ -110,7 +113,6 @@ static bool sets_choose(bool has_helper, cpu_set_t *ret_mine, cpu_set_t *ret_oth
         int here = sched_getcpu(), taken = -1;
         if (atomic_load(&is_forbidden) || here < 0 || sched_getaffinity(getpid(), sizeof all, &all) != 0 || CPU_COUNT(&all) < 2)
                 return false;
-        lead_look(clock_get_us());
         if (atomic_load(&lead.is_busy))
                 taken = atomic_load(&lead.processor);
 
@@ -140,6 +142,16 @@ static void sets_apply(const cpu_set_t *mine, const cpu_set_t *others)
         crew.others = *others;
 }
 
+/* Helpers are as nice as their worker was when they were started. */
+static void nice_apply(void)
+{
+        int nicer = atomic_load(&lead.is_busy) ? NICER_BESIDE_HITS : NICER_ALONE;
+        if (nicer == crew.nicer || gettid() == getpid())
+                return;
+        setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, (id_t)getpid()) + nicer);
+        crew.nicer = nicer;
+}
+
 void thread_place(void)
 {
         cpu_set_t mine, others;
@@ -147,6 +159,8 @@ void thread_place(void)
         if (now_us - crew.placed_us < LOOK_US)
                 return;
         crew.placed_us = now_us;
+        lead_look(now_us);
+        nice_apply();
         if (sets_choose(crew.count > 0, &mine, &others))
                 sets_apply(&mine, &others);
 }

@@ -16,12 +16,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #include "room.h"
 #include <wasmcached/base/thread.h>
-
-enum { WORKER_NICE = 5 };                         /* a third of the weight of the loop's thread; more would leave a pull behind a registry on the same machine */
 
 /* A started job's `request` is the next one in the list that it is in; the last one's, and one in no list, is the loop: never NULL. */
 static struct job *job_next(const struct loop *loop, const struct job *job)
@@ -30,13 +27,6 @@ static struct job *job_next(const struct loop *loop, const struct job *job)
 }
 
 /* ---- workers */
-
-/* Hits go first: where there are more threads than processors, the loop's does not queue behind inflating and hashing. Threads that a worker makes inherit it. */
-static void worker_yield(void)
-{
-        sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){ 0 });
-        setpriority(PRIO_PROCESS, (id_t)gettid(), WORKER_NICE);       /* if it is refused, all are alike */
-}
 
 static void job_finish(struct loop *loop, struct job *job)
 {
@@ -56,7 +46,9 @@ static void *worker_run(void *arg)
         ssize_t got;
 
         pthread_setname_np(pthread_self(), "worker");
-        worker_yield();
+        /* Hits go first: where there are more threads than processors, the loop's does not queue behind inflating and hashing. How nice a worker is thread_place() sees to.
+           Threads that it makes inherit both. If it is refused, all are alike. */
+        sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){ 0 });
         while ((got = read(loop->job_pipe[0], &job, sizeof job)) != 0) {
                 if (got < 0) {
                         assert(errno == EINTR);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -184,6 +185,9 @@ static void *worker_aside(void *arg)
                 others = allowed(seen.tid);
         } while (++turn < TURNS_MAX && !(keeps_off(&mine, &taken) && keeps_off(&others, &taken)));
         assert_true(turn < TURNS_MAX);
+        int first = getpriority(PRIO_PROCESS, (id_t)getpid()), beside = getpriority(PRIO_PROCESS, (id_t)gettid());
+        assert_int_equal(beside, first + 10);
+        bool may_be_less = setpriority(PRIO_PROCESS, (id_t)gettid(), beside - 1) == 0;
 
         /* At rest: a half each again. */
         atomic_store(&is_spinning, false);
@@ -195,6 +199,7 @@ static void *worker_aside(void *arg)
                 others = allowed(seen.tid);
         } while (++turn < TURNS_MAX && CPU_COUNT(&all) <= 4 && !is_apart(&all, &mine, &others));
         assert_true(turn < TURNS_MAX);
+        assert_int_equal(getpriority(PRIO_PROCESS, (id_t)gettid()), may_be_less ? first + 3 : beside);
         atomic_store(&is_spinning, true);
         helper_end(&seen, helper);
         pthread_join(busy, NULL);

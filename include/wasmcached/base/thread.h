@@ -11,5 +11,5 @@ void thread_lead(void);
 bool thread_start(void *(*run)(void *arg), void *arg, pthread_t *ret_helper);
 void thread_join(pthread_t helper);
 
-/* Looks again where the calling worker and its helpers should be. To be called often: between two looks it costs a reading of the clock. */
+/* Looks again where the calling worker and its helpers should be, and how nice. To be called often: between two looks it costs a reading of the clock. */
 void thread_place(void);
