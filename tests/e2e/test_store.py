@@ -99,6 +99,7 @@ def test_truncated_while_stopped(daemon, registry):
     daemon.good(registry.ref(repository))
     blob = blob_of(daemon, registry.ref(repository))
     daemon.stop()
+    os.chmod(blob, 0o644)                     # read-only, also for its owner
     os.truncate(blob, 10)
     daemon.start()
     assert body_of(daemon.good(registry.ref(repository))['path']) == module

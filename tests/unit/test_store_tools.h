@@ -85,6 +85,7 @@ static UNUSED bool path_exists(const char *path)
 
 static UNUSED void file_write(const char *path, const void *bytes, size_t size)
 {
+        chmod(path, 0644);                        /* a blob is read-only, also for its owner */
         int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         assert_true(fd >= 0);
         assert_true(fs_write_all(fd, bytes, size));
