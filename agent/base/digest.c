@@ -31,9 +31,19 @@ static void must(bool truth)
         }
 }
 
+int hex_digit_get(char digit)
+{
+        if (digit >= '0' && digit <= '9')
+                return digit - '0';
+        if (digit >= 'a' && digit <= 'f')
+                return digit - 'a' + 10;
+        return digit >= 'A' && digit <= 'F' ? digit - 'A' + 10 : -1;
+}
+
+/* Digests are written in lower case alone. */
 static int hex_value(char c)
 {
-        return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        return c >= 'A' && c <= 'F' ? -1 : hex_digit_get(c);
 }
 
 static bool hex_decode(const char *hex, uint8_t *ret_bytes, size_t size_bytes)

@@ -48,7 +48,7 @@ static void pinned(void *arg, const char *json, const struct error *err)
         (void)arg;
         (void)json;
         if (err)
-                LOG_WARN("pin not kept", LOG_TEXT("detail", err->text));
+                LOG_WARN("pin_lost", LOG_TEXT("detail", err->text));
 }
 
 void promises_return(struct modules *modules, struct entry *entry)

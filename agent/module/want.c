@@ -69,20 +69,11 @@ static bool url_parse_http(const char *url, size_t scheme_bytes, struct module_w
         return true;
 }
 
-static int hex_value(char c)
-{
-        if (c >= '0' && c <= '9')
-                return c - '0';
-        if (c >= 'a' && c <= 'f')
-                return c - 'a' + 10;
-        return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool path_decode(const char *path, char *ret_path)
 {
         for (; *path; path++) {
                 if (*path == '%') {
-                        int high = hex_value(path[1]), low = high < 0 ? -1 : hex_value(path[2]);
+                        int high = hex_digit_get(path[1]), low = high < 0 ? -1 : hex_digit_get(path[2]);
                         if (low < 0 || high * 16 + low == 0)
                                 return false;
                         *ret_path++ = (char)(high * 16 + low);

@@ -10,18 +10,12 @@
 enum { SECRET_BYTES_MIN = 4, PASSWORD_BYTES_MIN = 8 };
 enum reading { READ_AS_IT_IS, READ_PERCENT, READ_FORM, READINGS };
 
-static int hex_value(char digit)
-{
-        static const char digits[] = "0123456789abcdef";
-        const char *at = digit ? strchr(digits, digit >= 'A' && digit <= 'F' ? digit - 'A' + 'a' : digit) : NULL;
-        return at ? (int)(at - digits) : -1;
-}
-
 static void text_read(const char *text, size_t size_bytes, enum reading reading, struct buffer *ret_text)
 {
         buffer_reserve(ret_text, size_bytes + 1);
         for (size_t i = 0; i < size_bytes; i++) {
-                int high = reading != READ_AS_IT_IS && text[i] == '%' && i + 2 < size_bytes ? hex_value(text[i + 1]) : -1, low = high >= 0 ? hex_value(text[i + 2]) : -1;
+                bool is_escape = reading != READ_AS_IT_IS && text[i] == '%' && i + 2 < size_bytes;
+                int high = is_escape ? hex_digit_get(text[i + 1]) : -1, low = high >= 0 ? hex_digit_get(text[i + 2]) : -1;
                 char c = low >= 0 ? (char)(high << 4 | low) : reading == READ_FORM && text[i] == '+' ? ' ' : text[i];
                 i += low >= 0 ? 2 : 0;
                 buffer_append(ret_text, &c, 1);

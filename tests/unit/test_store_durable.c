@@ -119,16 +119,22 @@ static void test_commit_again(void **state)
         note_find(note_find(note_find(0, "link", names.blob), "sync", names.shard), "sync", "/index.sqlite-wal");
 }
 
+/* The file of content 1 as a crash before its row leaves it. */
+static void stray_put(struct fixture *fixture, const struct digest *digest, const struct names *names)
+{
+        uint8_t *bytes = content_new(1, 100);
+        assert_int_equal(mkdir(fixture_path(fixture, "%s", names->shard), 0700), 0);
+        file_write(blob_path(fixture, digest), bytes, 100);
+        free(bytes);
+}
+
 /* Its file was there already, without a row: nobody knows whether its bytes ever reached the disk. */
 static void test_commit_adopts(void **state)
 {
         struct fixture *fixture = *state;
         struct digest digest = content_digest(1, 100);
         struct names names = names_of(&digest);
-        uint8_t *bytes = content_new(1, 100);
-        assert_int_equal(mkdir(fixture_path(fixture, "%s", names.shard), 0700), 0);
-        file_write(blob_path(fixture, &digest), bytes, 100);
-        free(bytes);
+        stray_put(fixture, &digest, &names);
         note_count = 0;
         content_put(fixture, 1, 100);
         note_find(note_find(note_find(0, "sync", names.blob), "sync", names.shard), "sync", "/index.sqlite-wal");
@@ -139,10 +145,7 @@ static void test_settle(void **state)
         struct fixture *fixture = *state;
         struct digest digest = content_digest(1, 100);
         struct names names = names_of(&digest);
-        uint8_t *bytes = content_new(1, 100);
-        assert_int_equal(mkdir(fixture_path(fixture, "%s", names.shard), 0700), 0);
-        file_write(blob_path(fixture, &digest), bytes, 100);
-        free(bytes);
+        stray_put(fixture, &digest, &names);
         fixture_crash(fixture);
         note_count = 0;
         fixture_open(fixture);

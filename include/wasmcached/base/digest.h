@@ -34,6 +34,7 @@ void hasher_reset(struct hasher *hasher);
 void hasher_free(struct hasher **hasher);
 
 void random_bytes(void *ret_bytes, size_t size_bytes);      /* getrandom(2); never fails */
+int hex_digit_get(char digit);                                              /* 0 to 15, in either case; -1: it is none */
 void hex_format(const void *bytes, size_t size_bytes, char *ret_hex);       /* 2 * size + 1 bytes */
 /* Standard alphabet (RFC 4648 4). Decoding: padding optional when `padding_optional`, no blanks, canonical trailing bits; exact length is returned.
    `ret_bytes` has room for length / 4 * 3 + 3. */
